@@ -1,0 +1,1 @@
+"""One shared sentence encoder, several task heads, fine-tuned from a CSV."""

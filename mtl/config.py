@@ -1,0 +1,413 @@
+"""RunConfig: every value a run depends on, validated once and written beside its results.
+
+The page, a YAML file, the command line and the API all build a `RunConfig`, and nothing else reaches a run.
+A field left at `None` (or `auto`) is resolved before the run starts, by `resolve` and by what the data and the
+encoder say, and the resolved value is what the run folder keeps. Modules never see a config: builders unpack it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from mtl.errors import ConfigError
+from mtl.tasks import TaskKind
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+MAX_YAML_BYTES = 262_144
+
+Pooling = Literal["mean", "cls", "max", "attention"]
+HeadShape = Literal["linear", "mlp"]
+Optimizer = Literal["adamw", "adam"]
+Schedule = Literal["linear", "cosine", "constant"]
+Selection = Literal["mean_score", "validation_loss"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Attention = Literal["auto", "eager", "sdpa"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Preset = Literal["balanced", "classic", "frozen"]
+
+POOLING_HELP: dict[Pooling, str] = {
+    "mean": "the average of all token vectors; what the default encoder was trained with",
+    "cls": "the vector of the first token",
+    "max": "the largest value of each dimension over the tokens",
+    "attention": "a learned weighted average; starts as the mean",
+}
+HEAD_HELP: dict[HeadShape, str] = {
+    "linear": "one linear layer",
+    "mlp": "a hidden layer as wide as its input, GELU, dropout, then a linear layer",
+}
+OPTIMIZER_HELP: dict[Optimizer, str] = {
+    "adamw": "Adam with decoupled weight decay",
+    "adam": "Adam; weight decay is added to the gradient",
+}
+SCHEDULE_HELP: dict[Schedule, str] = {
+    "linear": "down to zero in a straight line after the warm-up",
+    "cosine": "down to zero along half a cosine after the warm-up",
+    "constant": "unchanged after the warm-up",
+}
+SELECTION_HELP: dict[Selection, str] = {
+    "mean_score": "highest mean over the tasks of the validation macro F1",
+    "validation_loss": "lowest weighted validation loss",
+}
+PRESET_HELP: dict[Preset, str] = {
+    "balanced": "word embeddings frozen, the layers at 5e-5, heads fast: good on 200 rows and on 20,000",
+    "classic": "everything trained at small rates for ten epochs (1e-6 / 1e-5 / 1e-4): careful and slow",
+    "frozen": "only the heads learn; the encoder stays exactly as it is: fast, and a strong baseline",
+}
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "balanced": {
+        "epochs": "auto", "batch_size": 32, "patience": 3, "warmup": 0.1, "freeze": ("embeddings",),
+        "embeddings_learning_rate": 5e-6, "encoder_learning_rate": 5e-5, "projection_learning_rate": 1e-3,
+    },
+    "classic": {
+        "epochs": 10, "batch_size": 32, "patience": 2, "warmup": 0.1, "freeze": (),
+        "embeddings_learning_rate": 1e-6, "encoder_learning_rate": 1e-5, "projection_learning_rate": 1e-4,
+        "head_learning_rate": 1e-4,
+    },
+    "frozen": {
+        "epochs": "auto", "batch_size": 32, "patience": 5, "warmup": 0.1, "freeze": ("encoder",),
+        "embeddings_learning_rate": 5e-6, "encoder_learning_rate": 5e-5, "projection_learning_rate": 1e-3,
+    },
+}  # fmt: skip
+MIN_AUTO_EPOCHS, MIN_AUTO_STEPS = 3, 100
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("give a number, not true or false")
+    return value
+
+
+def _nothing(value: Any) -> Any:
+    """Let a single name stand for a list of one, and `nothing` for the empty list."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    return () if value in (["nothing"], ("nothing",), [""]) else value
+
+
+def _distinct(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for value in values or ():
+        if not value.strip():
+            raise ValueError("one of the names is empty")
+    if values and len(set(values)) < len(values):
+        raise ValueError("one of the names is listed twice")
+    return values
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Real = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Rate = Annotated[Real, Field(gt=0, le=1)]
+Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+
+
+class Section(BaseModel, frozen=True, extra="forbid", validate_default=True):
+    """A part of the configuration: immutable, and a misspelt name is an error."""
+
+
+class SplitConfig(Section):
+    """How the rows are divided; the same text never lies on two sides."""
+
+    train: Real = Field(0.70, gt=0, le=1, description="Fraction of the rows to learn from")
+    validation: Real = Field(0.15, ge=0, lt=1, description="Fraction that chooses the best checkpoint; 0: the last one")
+    test: Real = Field(0.15, ge=0, lt=1, description="Fraction scored once at the end; 0: no test score is claimed")
+    seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of the split, apart from the run's own seed")
+
+    @model_validator(mode="after")
+    def _sum_is_one(self) -> SplitConfig:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test must add up to 1; they add up to {total:g}")
+        return self
+
+
+class DataConfig(Section):
+    """Which file, which columns."""
+
+    files: Names = Field((), description="The CSV file; on the page, the uploaded one")
+    text_column: str | None = Field(None, description="Header of the text column; null: guessed")
+    task_columns: Names | None = Field(None, description="Headers of the label columns; null: guessed")
+    split: SplitConfig = Field(default_factory=SplitConfig, description="How the rows are divided")
+
+
+class EncoderConfig(Section):
+    """The shared sentence encoder."""
+
+    name: str = Field(DEFAULT_ENCODER, min_length=1, description="A Hub id or a local folder; the default is bundled")
+    pooling: Pooling = Field("mean", description="How token vectors become one: mean, cls, max or attention")
+    projection: Whole | None = Field(
+        None, ge=2, le=4096, description="Width of a linear layer after pooling; null: none"
+    )
+    layer_norm: bool = Field(False, description="Normalise each embedding's mean and variance (LayerNorm)")
+    normalize: bool = Field(True, description="Scale each embedding to length 1 (L2)")
+    max_length: Whole | None = Field(
+        None, ge=8, le=8192, description="Longest text in tokens, the rest is cut; null: the encoder's own"
+    )
+
+
+class TaskConfig(Section):
+    """One head. Everything may be left out: it is guessed from the column."""
+
+    kind: TaskKind = Field("classification", description="What the head predicts")
+    labels: Names | None = Field(None, description="The classes, in this order; null: those in the file")
+    head: HeadShape = Field("linear", description="Shape of the head: linear or mlp")
+    dropout: Real = Field(0.1, ge=0, lt=1, description="Dropout of the head's input")
+    learning_rate: Rate | None = Field(None, description="This head's own rate; null: training.head_learning_rate")
+    loss_weight: Real = Field(1.0, ge=0, le=1000, description="Factor of this task's loss in the sum")
+
+    @model_validator(mode="after")
+    def _trainable(self) -> TaskConfig:
+        if self.kind != "classification":
+            raise ValueError("entities cannot be trained yet; leave the column out of the tasks")
+        if self.labels is not None and len(self.labels) < 2:
+            raise ValueError("labels: a task needs at least two classes")
+        return self
+
+
+class TrainingConfig(Section):
+    """How the model learns. `null` means: as the preset says."""
+
+    preset: Preset = Field("balanced", description="Where the values left at null come from")
+    seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, order and dropout")
+    epochs: Whole | Literal["auto"] | None = Field(
+        None, ge=1, le=1000, description="Passes over the training rows; auto: enough for 100 steps, at least 3"
+    )
+    batch_size: Whole | None = Field(None, ge=1, le=1024, description="Rows of one step")
+    freeze: Annotated[Names | None, BeforeValidator(_nothing)] = Field(
+        None,
+        description="Parts that stay as they are: everything, encoder, embeddings, layer.0 …, head.<task>, or nothing",
+    )
+    optimizer: Optimizer = Field("adamw", description="adamw or adam")
+    weight_decay: Real = Field(0.01, ge=0, le=1, description="Weight decay; none on biases and norms")
+    embeddings_learning_rate: Rate | None = Field(None, description="Peak rate of the word embeddings")
+    encoder_learning_rate: Rate | None = Field(None, description="Peak rate of the encoder's layers")
+    projection_learning_rate: Rate | None = Field(
+        None, description="Peak rate of attention pooling, projection and LayerNorm"
+    )
+    head_learning_rate: Rate | None = Field(
+        None, description="Peak rate of the heads; null: 1e-2 on a normalised embedding, 1e-3 otherwise"
+    )
+    schedule: Schedule = Field("linear", description="Shape of the rate after the warm-up: linear, cosine, constant")
+    warmup: Real | None = Field(None, ge=0, lt=1, description="Fraction of the steps in which the rate rises from 0")
+    clip: Real | None = Field(1.0, gt=0, description="Largest gradient norm; null: no clipping")
+    patience: Whole | None = Field(
+        None, ge=1, le=1000, description="Epochs without improvement before the run stops early"
+    )
+    select_by: Selection = Field("mean_score", description="What makes a checkpoint the best")
+    precision: Precision = Field("auto", description="auto: the fastest this processor does accurately enough")
+    attention: Attention = Field("auto", description="auto: the fastest this processor does; eager or sdpa")
+    device: Device = Field("auto", description="auto: CUDA, else MPS, else CPU")
+
+
+class RunConfig(Section):
+    """All of it. `RunConfig()` is a legal run of the defaults."""
+
+    data: DataConfig = Field(default_factory=DataConfig, description="The file and its columns")
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig, description="The shared sentence encoder")
+    tasks: dict[str, TaskConfig] = Field(
+        default_factory=dict, description="One entry a head, by the column's header; absent: guessed from the file"
+    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="How the model learns")
+
+
+def resolve(config: RunConfig, training_rows: int) -> RunConfig:
+    """Replace what the preset and the data decide by its value, so that the saved run says what ran.
+
+    Args:
+        config: As the person gave it.
+        training_rows: Rows of the training split, for `epochs: auto`.
+    """
+    given = {key: value for key, value in config.training.model_dump().items() if value is not None}
+    values = {**PRESETS[config.training.preset], **given}
+    if config.training.clip is None:
+        values["clip"] = None
+    if values.get("head_learning_rate") is None:
+        values["head_learning_rate"] = 1e-2 if config.encoder.normalize else 1e-3
+    if values["epochs"] == "auto":
+        steps_per_epoch = max(1, -(-training_rows // values["batch_size"]))
+        values["epochs"] = max(MIN_AUTO_EPOCHS, -(-MIN_AUTO_STEPS // steps_per_epoch))
+    return config.model_copy(update={"training": TrainingConfig(**values)})
+
+
+# ---------------------------------------------------------------------------------------------- in and out
+
+
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose plain scalars stay as typed: a label `no`, `01` or `1e-5` is text until a field says otherwise."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """The standard dumper, which quotes every text that another reader could take for something else."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Indent lists below their key."""
+        return super().increase_indent(flow, False)
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(data))
+
+
+def read_yaml(text: str, source: str = "the configuration") -> Any:
+    """Parse YAML with every plain scalar kept as text.
+
+    Raises:
+        ConfigError: Not YAML, or larger than a configuration can be.
+    """
+    if len(text) > MAX_YAML_BYTES:
+        raise ConfigError(f"{source} is larger than {MAX_YAML_BYTES // 1024} kB; that is not a configuration.")
+    try:
+        events = list(yaml.parse(text, Loader=_TextLoader))
+        if any(isinstance(event, yaml.AliasEvent) for event in events):
+            raise ConfigError(f"{source} uses YAML aliases (*name), which are not read here; write the value out.")
+        return yaml.load(text, Loader=_TextLoader)  # noqa: S506  # a SafeLoader subclass
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ConfigError(f"{source} is not valid YAML{where}: {problem}.") from None
+
+
+def from_dict(values: Any, source: str = "the configuration") -> RunConfig:
+    """Validate plain values (YAML, JSON, the page) into a `RunConfig`.
+
+    Raises:
+        ConfigError: One sentence that names the field, what it got and what it takes.
+    """
+    if not isinstance(values or {}, dict):
+        raise ConfigError(f"{source} must be a mapping with the sections {', '.join(RunConfig.model_fields)}.")
+    try:
+        return RunConfig.model_validate(values or {})
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def load_config(path: Path | str) -> RunConfig:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: The file is missing, not YAML, or holds a wrong value.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror).lower()
+        raise ConfigError(f"The configuration {path} cannot be read: {reason}.") from None
+    return from_dict(read_yaml(text, str(path)), str(path))
+
+
+def override(config: RunConfig, settings: list[str]) -> RunConfig:
+    """Apply `KEY=VALUE` settings such as `training.epochs=3` or `tasks.topic.head=mlp`.
+
+    Raises:
+        ConfigError: No `=` in it, an unknown key or a wrong value.
+    """
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: write it as KEY=VALUE, for instance training.epochs=3.")
+        *path, field = _key_path(key.strip())
+        section = values
+        for part in path:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {setting}: {part} is a value, not a section.")
+        section[field] = read_yaml(value, f"--set {setting}")
+    return from_dict(values)
+
+
+def _key_path(key: str) -> list[str]:
+    """Split a dotted key; a task's name may itself hold dots, so its field is the last part."""
+    section, _, rest = key.partition(".")
+    if section == "tasks" and "." in rest:
+        name, _, field = rest.rpartition(".")
+        return [section, name, field]
+    return key.split(".")
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Write the whole configuration as YAML, every value with its one-line description."""
+    return "\n".join(_yaml_lines(config, 0)) + "\n"
+
+
+def _yaml_lines(section: Section, indent: int) -> list[str]:
+    lines: list[str] = []
+    for name, field in type(section).model_fields.items():
+        value, pad = getattr(section, name), "  " * indent
+        if isinstance(value, Section):
+            lines += [*([""] if indent == 0 else []), f"{pad}# {field.description}", f"{pad}{name}:"]
+            lines += _yaml_lines(value, indent + 1)
+        elif name == "tasks" and value:
+            lines += ["", f"{pad}# {field.description}", f"{pad}{name}:"]
+            for task, task_config in value.items():
+                lines += [f"{pad}  {_scalar(task)}:", *_yaml_lines(task_config, indent + 2)]
+        else:
+            lines += [*([""] if indent == 0 else []), f"{pad}{name}: {_scalar(value)}  # {field.description}"]
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10**9)
+    return text.removesuffix("\n").removesuffix("...").removesuffix("\n")
+
+
+def _sentence(error: ValidationError) -> str:
+    """Say the first problem of a validation as one sentence: the field, what it got, what it takes."""
+    first = error.errors()[0]
+    # A union adds the name of its failing branch to the location; only the field's own path is of use here.
+    location = [str(part) for part in first["loc"] if "[" not in str(part) and part not in {"int", "float"}]
+    where = ".".join(location) or "the configuration"
+    given = first.get("input")
+    shown = "" if isinstance(given, dict | BaseModel) else f" (it is {_short(given)})"
+    if first["type"] == "extra_forbidden":
+        return f"{where} is not a setting.{_did_you_mean(location)}"
+    context = first.get("ctx", {})
+    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    if first["type"] in bounds:
+        words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+        bound = bounds[first["type"]]
+        return f"{where} must be {words[bound]} {context[bound]:g}{shown}."
+    if first["type"] == "literal_error":
+        return f"{where} must be {context['expected']}{shown}."
+    messages = {
+        "int_parsing": "must be a whole number",
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "float_parsing": "must be a number",
+        "float_type": "must be a number",
+        "finite_number": "must be a finite number",
+        "bool_parsing": "must be true or false",
+        "bool_type": "must be true or false",
+        "string_type": "must be text; put it in quotes",
+        "tuple_type": "must be a list",
+        "dict_type": "must be a mapping of names to values",
+        "model_type": "must be a mapping of names to values",
+    }
+    if first["type"] in messages:
+        return f"{where} {messages[first['type']]}{shown}."
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason}{'' if 'add up' in reason else shown}."
+
+
+def _did_you_mean(location: list[str]) -> str:
+    section: Any = RunConfig
+    if location[:1] == ["tasks"]:
+        section, location = TaskConfig, location[-1:]
+    for part in location[:-1]:
+        annotation = section.model_fields[part].annotation
+        section = next((kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")), section)
+    close = difflib.get_close_matches(location[-1], section.model_fields, n=1)
+    choices = f"Did you mean {close[0]}?" if close else f"There is: {', '.join(section.model_fields)}."
+    return f" {choices}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,1 @@
+"""From bytes to batches: `Table` -> `Columns` -> `Splits` -> `Batch`. Nothing here knows a model."""

@@ -1,0 +1,138 @@
+"""One shared encoder, a head per task: every text is encoded once, whatever is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from mtl.config import RunConfig, TaskConfig
+from mtl.data.batching import IGNORE_INDEX
+from mtl.modeling.encoder import load_encoder
+from mtl.modeling.heads import HEADS, Head
+from mtl.tasks import TaskSpec
+
+
+class MultiTaskModel(nn.Module):
+    """A sentence encoder and its heads.
+
+    Args:
+        encoder: Transformer -> pooling [-> projection] [-> LayerNorm] [-> Normalize].
+        heads: Task key -> head.
+        tasks: The tasks in the order of the heads.
+
+    Attributes:
+        precision: The type the Transformer computes in; weights, pooling and heads are always float32.
+    """
+
+    def __init__(self, encoder: SentenceTransformer, heads: Mapping[str, Head], tasks: Iterable[TaskSpec]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+        self.tasks = tuple(tasks)
+        self.precision = torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def encode(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run the encoder once.
+
+        Args:
+            features: `input_ids`, `attention_mask` … Shape: each (B, T).
+
+        Returns:
+            The features with `token_embeddings`, shape (B, T, D), and `sentence_embedding`, shape (B, D), added.
+        """
+        features = {name: value.to(self.device, non_blocking=True) for name, value in features.items()}
+        transformer, *rest = self.encoder
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            features = transformer(features)
+        features["token_embeddings"] = features["token_embeddings"].float()
+        for module in rest:
+            features = module(features)
+        return features
+
+    def forward(self, features: dict[str, Tensor], tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Compute the logits of any subset of tasks from one encoder pass.
+
+        Args:
+            features: The encoder's inputs. Shape: each (B, T).
+            tasks: Task keys; None means all, an empty list none.
+
+        Returns:
+            Task key -> logits. Shape: each (B, C).
+        """
+        wanted = list(self.heads) if tasks is None else list(tasks)
+        if not wanted:
+            return {}
+        encoded = self.encode(features)
+        return {key: self.heads[key](encoded) for key in wanted}
+
+    def losses(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the loss of every task that has a label in this batch; the others are absent.
+
+        Args:
+            logits: Task key -> logits. Shape: (B, C).
+            labels: Task key -> class indices. Shape: (B,).
+        """
+        return {
+            key: self.heads[key].loss(values, labels[key].to(values.device, non_blocking=True))
+            for key, values in logits.items()
+            if bool((labels[key] != IGNORE_INDEX).any())
+        }
+
+    def train(self, mode: bool = True) -> MultiTaskModel:
+        """Switch to training, except what is frozen: it stays in evaluation mode, without dropout.
+
+        So a frozen part computes the same whether or not the rest is training.
+        """
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.eval()
+        return self
+
+
+def build_head(task: TaskSpec, input_size: int, config: TaskConfig) -> Head:
+    """Make a task's head with fresh weights."""
+    return HEADS[task.kind](input_size, task.labels, shape=config.head, dropout=config.dropout)
+
+
+def build_model(config: RunConfig, tasks: Iterable[TaskSpec]) -> MultiTaskModel:
+    """Load the encoder and make a fresh head for every task; the same seed gives the same weights.
+
+    Raises:
+        CheckpointError: The encoder cannot be loaded.
+    """
+    torch.manual_seed(config.training.seed)
+    encoder = load_encoder(
+        config.encoder.name,
+        pooling=config.encoder.pooling,
+        projection=config.encoder.projection,
+        layer_norm=config.encoder.layer_norm,
+        normalize=config.encoder.normalize,
+        max_length=config.encoder.max_length,
+    )
+    tasks = tuple(tasks)
+    size = embedding_size(encoder)
+    heads = {task.key: build_head(task, size, config.tasks.get(task.name, TaskConfig())) for task in tasks}
+    return MultiTaskModel(encoder, heads, tasks)
+
+
+def embedding_size(encoder: SentenceTransformer) -> int:
+    """Return D, the width of a sentence embedding.
+
+    Raises:
+        ValueError: No module of the encoder says its width.
+    """
+    size = encoder.get_embedding_dimension()
+    if size is None:
+        raise ValueError("the encoder does not say how wide its embeddings are")
+    return size

@@ -1,0 +1,32 @@
+"""What this installation allows and where it keeps things: `MTL_*` environment variables, read once."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Limits and folders; every field can be set as `MTL_<FIELD>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="MTL_", frozen=True)
+
+    runs_dir: Path = Field(Path("checkpoints"), description="Folder of the run folders")
+    cache_dir: Path = Field(Path.home() / ".cache" / "mtl", description="Folder of measurements that can be redone")
+    max_bytes: int = Field(500_000_000, gt=0, description="Largest file that is read, in bytes")
+    max_rows: int = Field(1_000_000, gt=0, description="Most data rows in one table")
+    max_columns: int = Field(1_000, gt=0, description="Most columns in one table")
+    max_cell_characters: int = Field(1_000_000, gt=0, description="Longest cell, in characters")
+    max_labels: int = Field(1_000, gt=1, description="Most classes of one task")
+    max_label_characters: int = Field(200, gt=0, description="Longest class name, in characters")
+    max_tasks: int = Field(32, gt=0, description="Most heads of one model")
+    max_queued_runs: int = Field(20, gt=0, description="Most runs waiting for their turn")
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process."""
+    return Settings()  # type: ignore[call-arg]  # every field has a default
