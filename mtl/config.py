@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from mtl.errors import ConfigError
-from mtl.tasks import TaskKind
+from mtl.tasks import TaskKind, TaskSpec, task_keys
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_YAML_BYTES = 262_144
@@ -230,6 +230,15 @@ def resolve(config: RunConfig, training_rows: int) -> RunConfig:
         steps_per_epoch = max(1, -(-training_rows // values["batch_size"]))
         values["epochs"] = max(MIN_AUTO_EPOCHS, -(-MIN_AUTO_STEPS // steps_per_epoch))
     return config.model_copy(update={"training": TrainingConfig(**values)})
+
+
+def task_specs(config: RunConfig) -> tuple[TaskSpec, ...]:
+    """Return the tasks of a prepared run, whose labels are all known."""
+    keys = task_keys(config.tasks)
+    return tuple(
+        TaskSpec(name=name, key=keys[name], kind=task.kind, labels=task.labels or ())
+        for name, task in config.tasks.items()
+    )
 
 
 # ---------------------------------------------------------------------------------------------- in and out

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.dense import Dense
 from sentence_transformers.base.modules.normalize import Normalize
@@ -118,26 +119,35 @@ def file_sha256(path: Path) -> str:
 
 def _load_transformer(name: str) -> Transformer:
     folder = encoder_folder(name)
+    if folder is None:
+        _check_reachable(name)
     try:
         loaded = SentenceTransformer(str(folder or name), device="cpu", local_files_only=folder is not None)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise CheckpointError(_why_not_loaded(name, folder, error)) from error
+        where = f"The folder {name}" if folder else f"The encoder {name}"
+        raise CheckpointError(f"{where} cannot be loaded as a text encoder ({_first_line(error)}).") from error
     if not isinstance(loaded[0], Transformer) or loaded[0].tokenizer is None:
         raise CheckpointError(f"{name} is not a Transformer text encoder, so no layer of it could be trained.")
     return loaded[0]
 
 
-def _why_not_loaded(name: str, folder: Path | None, error: Exception) -> str:
-    if folder is not None:
-        return f"The folder {name} holds no encoder that can be loaded ({_first_line(error)})."
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        return f"There is no folder {name}. Give a local folder or a Hub id such as {DEFAULT_ENCODER}."
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-    why = "the Hub is switched off (HF_HUB_OFFLINE)" if offline else "the Hub cannot be reached or does not have it"
-    return (
-        f"The encoder {name} is not on this machine, and {why}. Use the default encoder, which is bundled; "
-        "or give the path of a local folder; or connect to the network once."
-    )
+def _check_reachable(name: str) -> None:
+    """Ask the Hub once about a model that is not in its cache, instead of retrying for minutes without a network."""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise CheckpointError(f"There is no folder {name}. Give a local folder or a Hub id such as {DEFAULT_ENCODER}.")
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return
+        HfApi().model_info(name, timeout=10)
+    except HFValidationError:
+        raise CheckpointError(f'"{name}" is neither a folder nor a Hub id such as {DEFAULT_ENCODER}.') from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(f"The Hub has no public model {name}. Check the encoder's spelling.") from None
+    except Exception as error:  # noqa: BLE001  # the Hub client raises its transport's own errors
+        raise CheckpointError(
+            f"The encoder {name} is not on this machine, and the Hub cannot be reached. Use the default encoder, "
+            "which is bundled; or give the path of a local folder; or connect to the network once."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,146 @@
+"""Who runs next: starts a worker process per run, first come first served, and notices how each one ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+
+from filelock import FileLock, Timeout
+
+from mtl.errors import LimitError
+from mtl.runs.store import Run, RunStore
+from mtl.settings import settings
+
+TICK_SECONDS = 0.5
+KILL_AFTER_SECONDS = 10.0
+# What a worker may see of the server's environment: nothing that could be a secret.
+ENVIRONMENT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "VIRTUAL_ENV", "PYTHONPATH",
+    "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
+)  # fmt: skip
+
+
+class RunQueue:
+    """The page's runs; a background thread moves them on even when no page is open.
+
+    Args:
+        store: Where the runs are.
+        slots: How many train at the same time.
+    """
+
+    def __init__(self, store: RunStore, slots: int = 1) -> None:
+        self.store = store
+        self._slots = slots
+        self._waiting: deque[Run] = deque()
+        self._workers: dict[str, tuple[Run, subprocess.Popen[bytes]]] = {}
+        self._stopping: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def recover(self) -> None:
+        """Mark runs as interrupted whose worker is gone: an earlier server or command ended in their middle."""
+        for run in self.store.list():
+            if not run.status.is_final and _is_free(run):
+                kept = "The best checkpoint is kept." if run.has_checkpoint else "There is no checkpoint yet."
+                run.set_status("interrupted", "finished", f"The process that trained it ended. {kept}")
+
+    def submit(self, run: Run) -> None:
+        """Queue a run.
+
+        Raises:
+            LimitError: Too many runs are waiting; the run is deleted again.
+        """
+        with self._lock:
+            if len(self._waiting) >= settings().max_queued_runs:
+                run.set_status("failed", "finished", "the queue was full")
+                self.store.delete(run)
+                raise LimitError("Too many runs are waiting already; try again later.")
+            self._waiting.append(run)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True, name="run-queue")
+                self._thread.start()
+        self.tick()
+
+    def position(self, run: Run) -> int:
+        """Return how many runs are ahead of a waiting one, counting those that train; 0 if it is not waiting."""
+        with self._lock:
+            names = [waiting.name for waiting in self._waiting]
+            return names.index(run.name) + len(self._workers) if run.name in names else 0
+
+    def stop(self, run: Run) -> None:
+        """Stop a run: a waiting one at once, a training one after its current batch."""
+        with self._lock:
+            if run in self._waiting or any(waiting.name == run.name for waiting in self._waiting):
+                self._waiting = deque(waiting for waiting in self._waiting if waiting.name != run.name)
+                run.set_status("stopped", "finished", "Stopped before it began.")
+                return
+        if not run.status.is_final:
+            run.request_stop()
+
+    def tick(self) -> None:
+        """Notice ended workers and start waiting runs."""
+        with self._lock:
+            for name, (run, process) in list(self._workers.items()):
+                if process.poll() is not None:
+                    self._end(run, process)
+                    del self._workers[name]
+            while self._waiting and len(self._workers) < self._slots and not self._closed.is_set():
+                run = self._waiting.popleft()
+                self._workers[run.name] = (run, _start(run))
+
+    def close(self) -> None:
+        """Ask all workers to save and end, and wait for them."""
+        self._closed.set()
+        with self._lock:
+            workers = [process for _, process in self._workers.values()]
+        for process in workers:
+            if process.stdin:
+                process.stdin.close()
+        for process in workers:
+            try:
+                process.wait(KILL_AFTER_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.tick()
+
+    def _work(self) -> None:
+        while not self._closed.wait(TICK_SECONDS):
+            self.tick()
+
+    @staticmethod
+    def _end(run: Run, process: subprocess.Popen[bytes]) -> None:
+        if process.stdin:
+            process.stdin.close()
+        if not run.status.is_final:
+            killed = process.returncode in (-9, 137)
+            why = "was killed, perhaps because the memory was not enough" if killed else "crashed"
+            run.set_status("failed", "finished", f"The training process {why}; worker.log has the details.")
+
+
+def _start(run: Run) -> subprocess.Popen[bytes]:
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    environment |= {name: value for name, value in os.environ.items() if name.startswith("MTL_")}
+    with (run.path / "worker.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mtl.runs.worker", str(run.path)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _is_free(run: Run) -> bool:
+    """Say whether no process trains this run."""
+    lease = FileLock(run.path / "lease")
+    try:
+        lease.acquire(timeout=0)
+    except (Timeout, OSError):
+        return False
+    lease.release()
+    return True

@@ -1,0 +1,261 @@
+"""Runs on disk: create, list, open, delete. No torch here, so the page can list runs before it is imported."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+import re
+import secrets
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from mtl.config import RunConfig, load_config, to_yaml
+from mtl.data.preparing import Prepared, prepare
+from mtl.data.reading import Table, read_table
+from mtl.data.splitting import Split
+from mtl.errors import CheckpointError, DataError
+from mtl.runs.files import append_record, read_records, write_atomic, write_json
+
+State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "interrupted"]
+Phase = Literal["waiting", "starting", "training", "validating", "testing", "finished"]
+FINAL: frozenset[str] = frozenset({"done", "stopped", "failed", "diverged", "interrupted"})
+STARTER = "starter"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands.
+
+    Attributes:
+        state: queued -> running -> done | stopped | failed | diverged | interrupted.
+        phase: What a running run is doing.
+        reason: Why it ended, in plain words.
+    """
+
+    state: State
+    phase: Phase = "waiting"
+    reason: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in FINAL
+
+
+class Run:
+    """One training: a folder whose files everyone reads.
+
+    Args:
+        path: The run folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is the run's id."""
+        return self.path.name
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint folder."""
+        return self.path / "best"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there are weights to use."""
+        return (self.best / "manifest.json").is_file()
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The complete configuration, fixed when the run was created."""
+        return load_config(self.path / "config.yaml")
+
+    @property
+    def status(self) -> Status:
+        """Read where the run stands."""
+        try:
+            return Status(**json.loads((self.path / "status.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return Status("interrupted", "finished", "its status cannot be read")
+
+    def set_status(self, state: State, phase: Phase, reason: str = "") -> None:
+        """Write where the run stands."""
+        write_json(self.path / "status.json", asdict(Status(state, phase, reason)))
+
+    def append_event(self, event: dict[str, Any]) -> None:
+        """Add an event to the journal."""
+        append_record(self.path / "events.jsonl", event)
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Read the journal from a byte offset; return the events and the offset after them."""
+        return read_records(self.path / "events.jsonl", offset)
+
+    def append_timing(self, value: dict[str, Any]) -> None:
+        """Add a clock time to the file that alone holds clock times."""
+        append_record(self.path / "timing.jsonl", value)
+
+    def timings(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Read the clock times from a byte offset; return them and the offset after them."""
+        return read_records(self.path / "timing.jsonl", offset)
+
+    def table(self) -> Table:
+        """Read the run's own copy of its data."""
+        return read_table((self.path / "data.csv").read_bytes())
+
+    def split(self) -> Split:
+        """Read the fixed row indices."""
+        sides = json.loads((self.path / "split.json").read_text(encoding="utf-8"))
+        return Split(*(tuple(sides[side]) for side in ("train", "validation", "test")))
+
+    def report(self) -> dict[str, Any] | None:
+        """Read the test report, if the run got that far."""
+        try:
+            return json.loads((self.path / "report.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def request_stop(self) -> None:
+        """Ask the worker to stop; it looks for this file between two batches."""
+        (self.path / "stop").touch()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether someone asked for a stop."""
+        return (self.path / "stop").exists()
+
+    def owned_by(self, token: str) -> bool:
+        """Say whether this token belongs to the run; a run without an owner belongs to everyone at this machine."""
+        try:
+            owner = json.loads((self.path / "owner.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return True
+        return hmac.compare_digest(owner["token_sha256"], _sha256(token))
+
+
+class RunStore:
+    """All runs under one folder.
+
+    Args:
+        root: Usually `checkpoints`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def create(self, config: RunConfig, data: bytes, *, file_name: str = "", token: str = "") -> Run:
+        """Make a run folder, ready for a worker.
+
+        Args:
+            config: As the person gave it; the run keeps it resolved.
+            data: The CSV file's bytes; the run keeps its own copy.
+            file_name: What the person calls the file.
+            token: The owner's secret; only its hash is kept. Empty: everyone at this machine may stop the run.
+
+        Raises:
+            UserError: The file or the configuration cannot be used; nothing was created.
+        """
+        prepared = prepare(read_table(data), config)
+        if file_name:
+            data_config = prepared.config.data.model_copy(update={"files": (file_name,)})
+            prepared = Prepared(
+                prepared.config.model_copy(update={"data": data_config}), prepared.columns, prepared.split
+            )
+        path = self._new_folder()
+        (path / "data.csv").write_bytes(data)
+        write_atomic(path / "config.yaml", to_yaml(prepared.config))
+        write_json(path / "split.json", asdict(prepared.split))
+        if token:
+            write_json(path / "owner.json", {"token_sha256": _sha256(token)})
+        run = Run(path)
+        run.set_status("queued", "waiting")
+        return run
+
+    def _new_folder(self) -> Path:
+        """Make a private folder whose name sorts by time and cannot be guessed."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            path = self.root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}"
+            path.mkdir(mode=0o700)
+        except OSError as error:
+            raise CheckpointError(
+                f"The folder for runs cannot be written ({str(error.strerror).lower()}). "
+                "Set MTL_RUNS_DIR to a folder that can."
+            ) from None
+        return path
+
+    def list(self) -> list[Run]:
+        """Return all runs, the newest first, the shipped one last."""
+        if not self.root.is_dir():
+            return []
+        folders = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+        runs = [path for path in folders if (path / "config.yaml").is_file() and path.name != STARTER]
+        runs.sort(key=lambda path: path.name, reverse=True)
+        starter = [path for path in folders if path.name == STARTER and (path / "best").is_dir()]
+        return [Run(path) for path in runs + starter]
+
+    def open(self, name: str) -> Run:
+        """Open a run by its name.
+
+        Raises:
+            CheckpointError: There is no such run; the same words whether it never was or the name is odd.
+        """
+        path = self.root / name if isinstance(name, str) and _NAME.fullmatch(name) else None
+        if path is None or not (path / "config.yaml").is_file():
+            raise CheckpointError("There is no such run.")
+        return Run(path)
+
+    def delete(self, run: Run) -> None:
+        """Delete a finished run with everything in it.
+
+        Raises:
+            CheckpointError: It is still running, or is the shipped one.
+        """
+        if run.name == STARTER:
+            raise CheckpointError("The checkpoint that came with the app is not deleted.")
+        if not run.status.is_final:
+            raise CheckpointError("The run is still going on; stop it first.")
+        shutil.rmtree(run.path)
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run by the path of its folder.
+
+    Raises:
+        CheckpointError: The folder is missing or is no run.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no run folder {path}.")
+    if not (folder / "config.yaml").is_file():
+        raise CheckpointError(f"{path} is not a run folder: it has no config.yaml.")
+    return Run(folder)
+
+
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    """Write a table atomically.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    try:
+        write_atomic(path, text.getvalue())
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {str(error.strerror).lower()}.") from None

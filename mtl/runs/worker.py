@@ -1,0 +1,223 @@
+"""One run in one process: `python -m mtl.runs.worker RUN`.
+
+The page's server holds this process's standard input; its end means that the server died, and the run saves what
+it has. The command line calls `work` in its own process instead. Either way the run folder's files are the protocol.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from mtl.config import task_specs
+from mtl.errors import CheckpointError, UserError
+from mtl.runs.store import Phase, Run, State, Status, open_run, write_csv
+from mtl.settings import settings
+
+if TYPE_CHECKING:
+    from mtl.data.splitting import Splits
+    from mtl.modeling.multitask import MultiTaskModel
+    from mtl.training.events import EpochEnd, Event, RunEnd
+
+log = logging.getLogger(__name__)
+PHASES: dict[str, Phase] = {"validation": "validating", "test": "testing"}
+STOP_POLL_SECONDS = 0.2
+
+
+class StopRequest:
+    """A wish to stop, from a signal, a file or a dead server; the first reason counts."""
+
+    def __init__(self) -> None:
+        self.state: State | None = None
+        self.reason = ""
+
+    def ask(self, state: State, reason: str) -> None:
+        """Ask for a stop that ends in this state."""
+        if self.state is None:
+            self.reason, self.state = reason, state
+
+
+def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None = None) -> Status:
+    """Train a queued run to its end, in this process.
+
+    Args:
+        run: Made by `RunStore.create`.
+        stop: Looked at between two batches.
+        on_event: Called with every event, for a progress bar.
+
+    Raises:
+        CheckpointError: Another process is training this run.
+    """
+    lease = FileLock(run.path / "lease")
+    try:
+        lease.acquire(timeout=0)
+    except Timeout:
+        raise CheckpointError("This run is already being trained by another process.") from None
+    with lease:
+        try:
+            _Work(run, stop, on_event).train()
+        except UserError as error:
+            run.set_status("failed", "finished", str(error))
+        except MemoryError:
+            log.exception("out of memory")
+            run.set_status("failed", "finished", "The memory was not enough; try a smaller batch size.")
+        except OSError as error:
+            log.exception("the run folder failed")
+            run.set_status("failed", "finished", f"A file of the run could not be written: {error.strerror}.")
+        except Exception as error:
+            log.exception("unexpected")
+            reason = f"An unexpected error ended the run ({type(error).__name__}); worker.log has the details."
+            run.set_status("failed", "finished", reason)
+    return run.status
+
+
+class _Work:
+    """The state of one training process."""
+
+    def __init__(self, run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None) -> None:
+        self.run, self.stop, self.on_event = run, stop, on_event
+        self.config, self.tasks = run.config, task_specs(run.config)
+        self.history: list[dict[str, Any]] = []
+        self.validation_scores: dict[str, dict[str, float]] = {}
+        self.started = time.monotonic()
+        self.phase: Phase = "starting"
+
+    def train(self) -> None:
+        """Train, journal and save until the end or a stop."""
+        self.run.set_status("running", "starting")
+        # torch and transformers take seconds to import: the run says "starting" before they do
+        from mtl.data.preparing import cut
+        from mtl.modeling.encoder import encoder_sha256
+        from mtl.modeling.multitask import build_model
+        from mtl.training.loop import train
+
+        splits = cut(self.run.table(), self.config, self.run.split())
+        model = build_model(self.config, self.tasks)
+        self.base_sha256 = encoder_sha256(model.encoder)
+        for event in train(model, splits, self.config, cache_dir=settings().cache_dir):
+            self._handle(event, model, splits)
+            if self.run.stop_requested:
+                self.stop.ask("stopped", "Stopped on request.")
+            if self.stop.state and not self.run.status.is_final:
+                self._end_early(model)
+                return
+
+    def _handle(self, event: Event, model: MultiTaskModel, splits: Splits) -> None:
+        from mtl.training.events import EpochEnd, EvaluationStep, RunEnd, StepEnd, as_json
+
+        if self.on_event:
+            self.on_event(event)
+        if isinstance(event, EvaluationStep):
+            self._enter(PHASES[event.side])
+            return
+        self._enter("training")
+        value = as_json(event)
+        self.history.append(value)
+        self.run.append_event(value)
+        match event:
+            case StepEnd():
+                self.run.append_timing({"step": event.step, "seconds": round(time.monotonic() - self.started, 3)})
+            case EpochEnd():
+                self._end_epoch(event, model)
+            case RunEnd():
+                self._end_run(event, splits)
+
+    def _enter(self, phase: Phase) -> None:
+        if phase != self.phase and self.phase != "finished":
+            self.phase = phase
+            self.run.set_status("running", phase)
+
+    def _end_epoch(self, event: EpochEnd, model: MultiTaskModel) -> None:
+        from mtl.reports.report import metrics_table
+
+        if event.improved:
+            scores = event.validation.scores if event.validation else {}
+            self._save(model, event.epoch, event.step, validated=event.validation is not None, scores=scores)
+        write_csv(self.run.path / "metrics.csv", *metrics_table(self.history, self.tasks))
+
+    def _save(
+        self, model: MultiTaskModel, epoch: int, step: int, *, validated: bool, scores: dict[str, dict[str, float]]
+    ) -> None:
+        from mtl.runs.checkpoint import Made, save_checkpoint
+
+        self.validation_scores = scores
+        save_checkpoint(self.run.best, model, self.config, self.base_sha256, Made(epoch, step, validated, scores))
+
+    def _end_run(self, event: RunEnd, splits: Splits) -> None:
+        from mtl.reports.report import prediction_table, test_report
+        from mtl.runs.files import write_json
+
+        write_json(self.run.path / "report.json", test_report(event, self.validation_scores))
+        if event.test:
+            table = prediction_table(splits.test, event.test, self.tasks)
+            write_csv(self.run.path / "predictions.csv", *table)
+        self._plots()
+        self.phase = "finished"
+        self.run.set_status(event.outcome, "finished", event.reason)
+
+    def _end_early(self, model: MultiTaskModel) -> None:
+        """Keep the best checkpoint, or else the current weights, marked as not validated."""
+        taken = [event for event in self.history if event["event"] == "StepEnd"]
+        if not taken:
+            kept = "No step was taken yet, so there is nothing to keep."
+        elif self.run.has_checkpoint:
+            kept = "The best checkpoint so far is kept."
+        else:
+            self._save(model, taken[-1]["epoch"] - 1, taken[-1]["step"], validated=False, scores={})
+            kept = "The weights of the last step are kept; they were not validated."
+        self.phase = "finished"
+        self.run.set_status(self.stop.state or "stopped", "finished", f"{self.stop.reason} {kept}")
+        if taken:
+            self._plots()
+
+    def _plots(self) -> None:
+        from mtl.reports.png import save_plots
+
+        save_plots(self.history, self.tasks, self.run.path / "plots")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one run, started by the page's server."""
+    parser = argparse.ArgumentParser(prog="python -m mtl.runs.worker", description=__doc__)
+    parser.add_argument("run", help="path of the run folder")
+    run = open_run(Path(parser.parse_args(arguments).run))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if hasattr(os, "nice"):
+        os.nice(5)  # the page stays responsive
+    stop = StopRequest()
+    signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The run was asked to end by the system."))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal: the server decides
+    threading.Thread(target=_watch_server, args=(stop,), daemon=True).start()
+    threading.Thread(target=_watch_start, args=(run, stop), daemon=True).start()
+    return 0 if work(run, stop).state in {"done", "stopped"} else 1
+
+
+def _watch_server(stop: StopRequest) -> None:
+    """Wait for the end of standard input, which the server holds open."""
+    sys.stdin.buffer.read()
+    stop.ask("interrupted", "The server went away.")
+
+
+def _watch_start(run: Run, stop: StopRequest) -> None:
+    """End at once when a stop comes while the libraries load, since there is no step yet to stop after."""
+    while (status := run.status).phase in {"waiting", "starting"} and not status.is_final:
+        if run.stop_requested:
+            stop.ask("stopped", "Stopped on request.")
+        if stop.state:
+            run.set_status(stop.state, "finished", f"{stop.reason} No step was taken yet, so there is nothing to keep.")
+            os._exit(0)
+        time.sleep(STOP_POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Taking a checkpoint away: a folder that ordinary libraries open."""

@@ -1,0 +1,215 @@
+"""The named parts of a model; freezing and learning rates are maps over these names.
+
+From bottom to top: `embeddings`, `layer.0` …, `other` (what belongs to no layer: a final norm, a relative position
+bias), `pooling`, `projection`, `layer_norm`, `head.<task key>`. Only parts with weights are listed. BERT's `pooler`
+is no part: sentence embeddings do not pass through it, so it is never trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules.dense import Dense
+from sentence_transformers.sentence_transformer.modules.layer_norm import LayerNorm
+from torch import nn
+
+from mtl.config import RunConfig
+from mtl.errors import CheckpointError, ConfigError
+from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.pooling import AttentionPooling
+from mtl.tasks import TaskSpec
+
+NEW_PARTS: dict[type[nn.Module], str] = {AttentionPooling: "pooling", Dense: "projection", LayerNorm: "layer_norm"}
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Weights that share a component, a learning rate and a weight decay.
+
+    Attributes:
+        component: Name of the part.
+        learning_rate: Peak rate, reached at the end of the warm-up.
+        weight_decay: 0 for biases and norms.
+        trainable: Whether the part learns at all.
+        parameters: The weights.
+    """
+
+    component: str
+    learning_rate: float
+    weight_decay: float
+    trainable: bool
+    parameters: tuple[nn.Parameter, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+
+def encoder_components(encoder: SentenceTransformer) -> dict[str, nn.Module]:
+    """Name the parts of the shared encoder, bottom first.
+
+    Raises:
+        CheckpointError: The encoder has no stack of layers.
+    """
+    transformer = encoder[0].model
+    embeddings, layers = _find_embeddings_and_layers(transformer)
+    parts: dict[str, nn.Module] = {"embeddings": embeddings}
+    parts |= {f"layer.{number}": layer for number, layer in enumerate(layers)}
+    named = {id(parameter) for part in parts.values() for parameter in part.parameters()}
+    pooler = getattr(transformer, "pooler", None)
+    if isinstance(pooler, nn.Module):
+        named |= {id(parameter) for parameter in pooler.parameters()}
+    rest = [parameter for parameter in transformer.parameters() if id(parameter) not in named]
+    if rest:
+        parts["other"] = nn.ParameterList(rest)
+    for module in list(encoder)[1:]:
+        if type(module) in NEW_PARTS:
+            parts[NEW_PARTS[type(module)]] = module
+    return parts
+
+
+def components(model: MultiTaskModel) -> dict[str, nn.Module]:
+    """Name the parts of a model, bottom first, heads last. Every trainable weight belongs to exactly one part."""
+    heads = {f"head.{key}": head for key, head in model.heads.items()}
+    return encoder_components(model.encoder) | heads
+
+
+def _find_embeddings_and_layers(transformer: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
+    """Find the stack of layers (the module list with the most weights) and the part that holds the word embeddings."""
+    stacks = [module for module in transformer.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    if not stacks:
+        raise CheckpointError("The encoder has no stack of layers, so its parts cannot be named.")
+    layers = max(stacks, key=lambda stack: sum(parameter.numel() for parameter in stack.parameters()))
+    words = transformer.get_input_embeddings()
+    part: nn.Module = transformer
+    while layers in list(part.modules()):
+        part = next(child for child in part.children() if words in list(child.modules()))
+    return part, layers
+
+
+def resolve_freeze(names: Iterable[str], freeze: Sequence[str], tasks: Sequence[TaskSpec]) -> frozenset[str]:
+    """Turn what a person wrote under `freeze` into component names.
+
+    Args:
+        names: The components of the model.
+        freeze: `everything`, `encoder` (embeddings and all layers), a component's name, or `head.<task name>`.
+        tasks: The tasks, to find a head by its column's header.
+
+    Raises:
+        ConfigError: A name that is none of these.
+    """
+    names = list(names)
+    groups: dict[str, list[str]] = {
+        "everything": names,
+        "encoder": [name for name in names if name in {"embeddings", "other"} or name.startswith("layer.")],
+        **{name: [name] for name in names},
+        **{f"head.{task.name}": [f"head.{task.key}"] for task in tasks},
+    }
+    unknown = next((name for name in freeze if name not in groups), None)
+    if unknown is not None:
+        choices = ["everything", "encoder", *names]
+        raise ConfigError(f"training.freeze: there is no part {unknown}; there is {', '.join(choices)}.")
+    return frozenset(part for name in freeze for part in groups[name])
+
+
+def peak_rates(names: Iterable[str], config: RunConfig, tasks: Sequence[TaskSpec]) -> dict[str, float]:
+    """Return each component's peak learning rate; `config` must be resolved."""
+    training = config.training
+    own = {f"head.{task.key}": config.tasks[task.name].learning_rate for task in tasks if task.name in config.tasks}
+    rates: dict[str, float | None] = {
+        "embeddings": training.embeddings_learning_rate,
+        **{part: training.projection_learning_rate for part in NEW_PARTS.values()},
+    }
+    found: dict[str, float] = {}
+    for name in names:
+        default = training.head_learning_rate if name.startswith("head.") else training.encoder_learning_rate
+        rate = own.get(name) or rates.get(name) or default
+        if rate is None:
+            raise ConfigError("The learning rates are not resolved yet.")
+        found[name] = rate
+    return found
+
+
+def parameter_groups(model: MultiTaskModel, config: RunConfig) -> list[ParameterGroup]:
+    """List what the optimizer gets, all parts from the start: frozen ones are there and not trainable.
+
+    Args:
+        model: Encoder and heads.
+        config: Resolved.
+    """
+    parts = components(model)
+    frozen = resolve_freeze(parts, config.training.freeze or (), model.tasks)
+    rates = peak_rates(parts, config, model.tasks)
+    groups: list[ParameterGroup] = []
+    for name, part in parts.items():
+        for decay, parameters in _by_decay(part, config.training.weight_decay).items():
+            groups.append(ParameterGroup(name, rates[name], decay, name not in frozen, tuple(parameters)))
+    return groups
+
+
+def _by_decay(part: nn.Module, weight_decay: float) -> dict[float, list[nn.Parameter]]:
+    """Separate matrices, which decay, from biases and norms (vectors), which do not."""
+    found: dict[float, list[nn.Parameter]] = {}
+    for parameter in part.parameters():
+        found.setdefault(weight_decay if parameter.ndim > 1 else 0.0, []).append(parameter)
+    return found
+
+
+def freeze(model: MultiTaskModel, groups: Sequence[ParameterGroup]) -> None:
+    """Let exactly the weights of the trainable groups require a gradient."""
+    model.requires_grad_(False)
+    for group in groups:
+        for parameter in group.parameters:
+            parameter.requires_grad_(group.trainable)
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One line of the plan a person sees before Start: a part, its size, and the rate it will learn at."""
+
+    component: str
+    parameters: int
+    learning_rate: float
+    trainable: bool
+
+
+def plan(sizes: Mapping[str, int], config: RunConfig, tasks: Sequence[TaskSpec]) -> list[PlanRow]:
+    """Say what a run would train, from the sizes of its parts alone.
+
+    Args:
+        sizes: Component -> number of weights.
+        config: Resolved.
+        tasks: The tasks.
+
+    Raises:
+        ConfigError: `training.freeze` names a part that does not exist.
+    """
+    frozen = resolve_freeze(sizes, config.training.freeze or (), tasks)
+    rates = peak_rates(sizes, config, tasks)
+    return [PlanRow(name, size, rates[name], name not in frozen) for name, size in sizes.items()]
+
+
+def part_sizes(parts: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Count the weights of each part."""
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+
+def pretrained_parts(model: MultiTaskModel) -> frozenset[str]:
+    """Name the parts whose starting weights come from the base encoder; all others start fresh."""
+    return frozenset(components(model)) - set(NEW_PARTS.values()) - {f"head.{key}" for key in model.heads}
+
+
+def parameter_names(model: MultiTaskModel, names: Iterable[str]) -> list[str]:
+    """List the state-dict names of all weights in these parts."""
+    parts = components(model)
+    wanted = {id(parameter) for name in names for parameter in parts[name].parameters()}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in wanted]
+
+
+def snapshot(model: MultiTaskModel) -> dict[str, torch.Tensor]:
+    """Copy the weights that are being trained."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}

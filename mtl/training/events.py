@@ -1,0 +1,124 @@
+"""What happens in a run, in order: `RunBegin`, then `StepEnd`s and an `EpochEnd` per epoch, then `RunEnd`.
+
+Events hold no clock and no path, so two runs of one configuration have equal events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from mtl.training.metrics import Evaluation
+
+Outcome = Literal["done", "diverged"]
+
+
+@dataclass(frozen=True)
+class RunBegin:
+    """The run is set up.
+
+    Attributes:
+        steps: Optimizer steps, if the run is not stopped early.
+        epochs: Passes over the training rows, likewise.
+        rows: Examples of train, validation and test.
+        parameters: Weights of all parts.
+        trainable: Weights that learn.
+        numerics: Device, precision, attention and threads.
+        warnings: What a person should know before waiting for it.
+    """
+
+    steps: int
+    epochs: int
+    rows: dict[str, int]
+    parameters: int
+    trainable: int
+    numerics: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """One optimizer step.
+
+    Attributes:
+        step: 1 for the first.
+        epoch: 1 for the first.
+        loss: Weighted sum of the losses.
+        losses: Task name -> loss of this batch, for tasks labelled in it.
+        weights: Task name -> its factor in the sum.
+        learning_rates: Component -> rate of this step; only what learns.
+        gradient_norm: Before clipping; None if nothing learns.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    losses: dict[str, float]
+    weights: dict[str, float]
+    learning_rates: dict[str, float]
+    gradient_norm: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationStep:
+    """A batch of an evaluation is done: a chance to stop, and to show progress."""
+
+    side: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """One pass over the training rows and one over the validation rows.
+
+    Attributes:
+        train: Collected while training, so with dropout on and over changing weights.
+        validation: None if there are no validation rows.
+        improved: Whether this is the best checkpoint so far.
+        epochs_without_improvement: Counts up to the patience.
+    """
+
+    epoch: int
+    step: int
+    train: Evaluation
+    validation: Evaluation | None
+    improved: bool
+    epochs_without_improvement: int
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """The run is over; the model holds its best weights.
+
+    Attributes:
+        outcome: `done`, or `diverged` when a loss or a gradient was not finite.
+        reason: In plain words.
+        best_epoch: Whose weights were kept; None if no epoch ended.
+        test: Scored once, with the best weights; None if there are no test rows or the run diverged.
+    """
+
+    outcome: Outcome
+    reason: str
+    best_epoch: int | None
+    test: Evaluation | None
+
+
+Event = RunBegin | StepEnd | EvaluationStep | EpochEnd | RunEnd
+
+
+def as_json(value: Any) -> Any:
+    """Turn an event into plain JSON values; logits stay behind."""
+    if isinstance(value, Evaluation):
+        return {
+            "loss": value.loss,
+            "losses": value.losses,
+            "scores": value.scores,
+            "counts": value.counts,
+            "mean_score": value.mean_score,
+        }
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"event": type(value).__name__} | {
+            field.name: as_json(getattr(value, field.name)) for field in fields(value)
+        }
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,160 @@
+"""How a run computes: device, precision and attention, settled once and then written into the run.
+
+On a CPU the choice is made by a short measurement, because processors differ: bfloat16 is four times faster on some
+and slower on others, and on some the fused attention's backward pass is the slow one. The result is kept per
+machine and encoder in the cache folder, so that two runs on one machine compute alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mtl.config import TrainingConfig
+from mtl.modeling.multitask import MultiTaskModel
+
+MAX_BFLOAT16_ERROR = 1e-3
+PROBE_TEXTS, PROBE_TOKENS, PROBE_REPEATS = 16, 48, 3
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """The settled choice; `threads` says how many the sums were divided over."""
+
+    device: str
+    precision: str
+    attention: str
+    threads: int
+
+    def as_text(self) -> dict[str, str]:
+        """Return it as plain text, for the record."""
+        return {name: str(value) for name, value in asdict(self).items()} | {"torch": torch.__version__}
+
+
+def settle(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | None = None) -> Numerics:
+    """Choose device, precision and attention, and switch the model to them.
+
+    Args:
+        model: Moved and switched in place.
+        training: What the person fixed; `auto` is decided here.
+        cache_dir: Where a measurement is kept; None measures anew.
+    """
+    device = _device(training.device)
+    model.to(device)
+    precisions = ["float32", "bfloat16"] if training.precision == "auto" else [training.precision]
+    attentions = _attentions(model) if training.attention == "auto" else [training.attention]
+    if device != "cpu":
+        bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported()
+        precision = training.precision if training.precision != "auto" else "bfloat16" if bfloat16 else "float32"
+        return apply(model, Numerics(device, precision, attentions[-1], torch.get_num_threads()))
+    candidates = [(precision, attention) for precision in precisions for attention in attentions]
+    best = candidates[0] if len(candidates) == 1 else _measured(model, candidates, cache_dir)
+    return apply(model, Numerics(device, *best, torch.get_num_threads()))
+
+
+def apply(model: MultiTaskModel, numerics: Numerics) -> Numerics:
+    """Switch a model to settled numerics."""
+    _set_attention(model, numerics.attention)
+    model.precision = DTYPES[numerics.precision]
+    return numerics
+
+
+def _device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _attentions(model: MultiTaskModel) -> list[str]:
+    return ["eager", "sdpa"] if getattr(model.encoder[0].model, "_supports_sdpa", False) else ["eager"]
+
+
+def _set_attention(model: MultiTaskModel, attention: str) -> None:
+    transformer = model.encoder[0].model
+    if getattr(transformer.config, "_attn_implementation", None) != attention:
+        transformer.set_attn_implementation(attention)
+
+
+def _measured(model: MultiTaskModel, candidates: list[tuple[str, str]], cache_dir: Path | None) -> tuple[str, str]:
+    key = _machine_and_encoder(model, candidates)
+    file = cache_dir / "numerics.json" if cache_dir else None
+    known: dict[str, list[str]] = _read(file) if file else {}
+    if key not in known:
+        known[key] = list(_fastest(model, candidates))
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(f".{time.monotonic_ns()}.tmp")
+            temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            temporary.replace(file)
+    precision, attention = known[key]
+    return precision, attention
+
+
+def _read(file: Path) -> dict[str, list[str]]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or spoilt: it is measured again
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _machine_and_encoder(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> str:
+    parts = [
+        platform.node(),
+        platform.processor() or platform.machine(),
+        torch.__version__,
+        str(torch.get_num_threads()),
+        torch.backends.cpu.get_cpu_capability(),
+        model.encoder[0].model.config.to_json_string(),
+        repr(candidates),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _fastest(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> tuple[str, str]:
+    """Time a forward and a backward pass of each candidate; bfloat16 must also agree with float32."""
+    transformer: nn.Module = model.encoder[0].model
+    wanted = [parameter.requires_grad for parameter in transformer.parameters()]
+    transformer.requires_grad_(True)
+    vocabulary = transformer.get_input_embeddings().weight.shape[0]
+    with torch.random.fork_rng():
+        generator = torch.Generator().manual_seed(0)
+        shape = (PROBE_TEXTS, min(PROBE_TOKENS, model.encoder.max_seq_length or PROBE_TOKENS))
+        ids = torch.randint(vocabulary, shape, generator=generator)
+        features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        embeddings: dict[str, torch.Tensor] = {}
+        seconds: dict[tuple[str, str], float] = {}
+        for precision, attention in candidates:
+            _set_attention(model, attention)
+            model.precision = DTYPES[precision]
+            model.eval()
+            with torch.no_grad():
+                embedding = model.encode(features)["sentence_embedding"]
+            error = (1 - F.cosine_similarity(embeddings.setdefault("float32", embedding), embedding)).max().item()
+            if error <= MAX_BFLOAT16_ERROR:
+                seconds[precision, attention] = _step_seconds(model, features)
+    for parameter, flag in zip(transformer.parameters(), wanted, strict=True):
+        parameter.requires_grad_(flag)
+    model.zero_grad(set_to_none=True)
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _step_seconds(model: MultiTaskModel, features: dict[str, torch.Tensor]) -> float:
+    model.encoder.train()
+    best = float("inf")
+    for _ in range(1 + PROBE_REPEATS):
+        start = time.perf_counter()
+        model.encode(features)["sentence_embedding"].square().sum().backward()
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,51 @@
+"""How the losses of several tasks become one backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+
+class Weighting(nn.Module):
+    """Turns task losses into gradients."""
+
+    def backward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> dict[str, float]:
+        """Fill the gradients of everything that learns.
+
+        Args:
+            losses: Task key -> loss, for the tasks that are labelled in this batch.
+            shared: The encoder's trainable weights.
+
+        Returns:
+            Task key -> the weight that was used.
+        """
+        raise NotImplementedError
+
+
+class FixedWeighting(Weighting):
+    """The weighted sum of the losses, with the weights of the configuration.
+
+    Args:
+        weights: Task key -> factor.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.weights = dict(weights)
+
+    def backward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> dict[str, float]:
+        """Run one backward pass through the weighted sum. With nothing to learn it does nothing."""
+        used = {key: self.weights[key] for key in losses}
+        total = sum_of(losses[key] * weight for key, weight in used.items())
+        if total is not None and total.requires_grad:
+            total.backward()
+        return used
+
+
+def sum_of(terms: Iterable[Tensor]) -> Tensor | None:
+    """Add tensors up; None if there are none."""
+    total: Tensor | None = None
+    for term in terms:
+        total = term if total is None else total + term
+    return total
