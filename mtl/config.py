@@ -19,6 +19,7 @@ from mtl.tasks import TaskKind, TaskSpec, task_keys
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_YAML_BYTES = 262_144
+MAX_YAML_DEPTH = 10
 
 Pooling = Literal["mean", "cls", "max", "attention"]
 HeadShape = Literal["linear", "mlp"]
@@ -172,8 +173,8 @@ class TrainingConfig(Section):
 
     preset: Preset = Field("balanced", description="Where the values left at null come from")
     seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, order and dropout")
-    epochs: Whole | Literal["auto"] | None = Field(
-        None, ge=1, le=1000, description="Passes over the training rows; auto: enough for 100 steps, at least 3"
+    epochs: Annotated[Whole, Field(ge=1, le=1000)] | Literal["auto"] | None = Field(
+        None, description="Passes over the training rows; auto: enough for 100 steps, at least 3"
     )
     batch_size: Whole | None = Field(None, ge=1, le=1024, description="Rows of one step")
     freeze: Annotated[Names | None, BeforeValidator(_nothing)] = Field(
@@ -261,6 +262,12 @@ _TextLoader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(data))
+_Dumper.add_representer(
+    str,  # double quotes write a line break as an escape, so that every text stays on its line
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.splitlines() == [text] else '"'
+    ),
+)
 
 
 def read_yaml(text: str, source: str = "the configuration") -> Any:
@@ -272,9 +279,7 @@ def read_yaml(text: str, source: str = "the configuration") -> Any:
     if len(text) > MAX_YAML_BYTES:
         raise ConfigError(f"{source} is larger than {MAX_YAML_BYTES // 1024} kB; that is not a configuration.")
     try:
-        events = list(yaml.parse(text, Loader=_TextLoader))
-        if any(isinstance(event, yaml.AliasEvent) for event in events):
-            raise ConfigError(f"{source} uses YAML aliases (*name), which are not read here; write the value out.")
+        _check_plain(text, source)
         return yaml.load(text, Loader=_TextLoader)  # noqa: S506  # a SafeLoader subclass
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -283,16 +288,30 @@ def read_yaml(text: str, source: str = "the configuration") -> Any:
         raise ConfigError(f"{source} is not valid YAML{where}: {problem}.") from None
 
 
+def _check_plain(text: str, source: str) -> None:
+    """Refuse what plain values do not need: aliases and tags, and nesting, whose cost grows with its square."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_TextLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{source} uses YAML aliases (*name), which are not read here; write the value out.")
+        if getattr(event, "tag", None):
+            raise ConfigError(f"{source} uses YAML tags (!name), which are not read here; write the plain value.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            raise ConfigError(f"{source} is nested too deeply; that is not a configuration.")
+
+
 def from_dict(values: Any, source: str = "the configuration") -> RunConfig:
     """Validate plain values (YAML, JSON, the page) into a `RunConfig`.
 
     Raises:
         ConfigError: One sentence that names the field, what it got and what it takes.
     """
-    if not isinstance(values or {}, dict):
+    values = {} if values is None else values
+    if not isinstance(values, dict):
         raise ConfigError(f"{source} must be a mapping with the sections {', '.join(RunConfig.model_fields)}.")
     try:
-        return RunConfig.model_validate(values or {})
+        return RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from None
 
@@ -356,10 +375,16 @@ def _yaml_lines(section: Section, indent: int) -> list[str]:
         elif name == "tasks" and value:
             lines += ["", f"{pad}# {field.description}", f"{pad}{name}:"]
             for task, task_config in value.items():
-                lines += [f"{pad}  {_scalar(task)}:", *_yaml_lines(task_config, indent + 2)]
+                lines += [f"{pad}  {_key(task)}:", *_yaml_lines(task_config, indent + 2)]
         else:
             lines += [*([""] if indent == 0 else []), f"{pad}{name}: {_scalar(value)}  # {field.description}"]
     return lines
+
+
+def _key(name: str) -> str:
+    """Write a key; YAML wants a long one marked by `?` and its colon on a line of its own."""
+    text = _scalar(name)
+    return text if len(text) < 120 else f"? {text}\n  "
 
 
 def _scalar(value: Any) -> str:
@@ -370,8 +395,10 @@ def _scalar(value: Any) -> str:
 def _sentence(error: ValidationError) -> str:
     """Say the first problem of a validation as one sentence: the field, what it got, what it takes."""
     first = error.errors()[0]
-    # A union adds the name of its failing branch to the location; only the field's own path is of use here.
-    location = [str(part) for part in first["loc"] if "[" not in str(part) and part not in {"int", "float"}]
+    location = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":
+        # a union adds the name of its failing branch below the field; only the field's own path is of use here
+        location = location[:2] + [part for part in location[2:] if "[" not in part and part not in {"int", "float"}]
     where = ".".join(location) or "the configuration"
     given = first.get("input")
     shown = "" if isinstance(given, dict | BaseModel) else f" (it is {_short(given)})"
@@ -395,6 +422,8 @@ def _sentence(error: ValidationError) -> str:
         "bool_parsing": "must be true or false",
         "bool_type": "must be true or false",
         "string_type": "must be text; put it in quotes",
+        "string_too_short": "must not be empty",
+        "invalid_key": "must be text; put it in quotes",
         "tuple_type": "must be a list",
         "dict_type": "must be a mapping of names to values",
         "model_type": "must be a mapping of names to values",

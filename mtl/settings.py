@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,11 @@ class Settings(BaseSettings):
     max_labels: int = Field(1_000, gt=1, description="Most classes of one task")
     max_label_characters: int = Field(200, gt=0, description="Longest class name, in characters")
     max_tasks: int = Field(32, gt=0, description="Most heads of one model")
+    max_texts: int = Field(1_000, gt=0, description="Most texts typed into one tab or sent in one API call")
+    max_text_characters: int = Field(10_000, gt=0, description="Longest text typed or sent, in characters")
+    public: bool = Field(
+        "SPACE_ID" in os.environ, description="Strangers share the page: a run is its owner's; on a Space by itself"
+    )
     max_queued_runs: int = Field(20, gt=0, description="Most runs waiting for their turn")
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mtl.data.reading import Table, is_missing, quoted, row_number
@@ -110,11 +110,14 @@ def understand(table: Table, text_column: str | None = None, task_columns: Seque
         column = _look(name, cells)
         if task_columns is not None:
             column = _obey(column, cells, name in task_columns)
+        elif column.role == "task" and sum(other.role == "task" for other in columns) == settings().max_tasks:
+            reason = f"there are {settings().max_tasks} tasks already"
+            column = replace(column, role="ignored", reason=reason, counts={})
         columns.append(column)
     tasks = [column.name for column in columns if column.role == "task"]
     if task_columns is not None:  # in the person's order, which is the order of the heads
         tasks = list(task_columns)
-    return Columns(tuple(columns), text, tuple(tasks[: settings().max_tasks]))
+    return Columns(tuple(columns), text, tuple(tasks))
 
 
 def _obey(column: Column, cells: list[str], chosen: bool) -> Column:

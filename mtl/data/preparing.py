@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,9 +97,12 @@ def check_labels(table: Table, name: str, labels: Sequence[str]) -> None:
 def sort_labels(labels: Sequence[str] | dict[str, int]) -> list[str]:
     """Sort class names: as numbers if they all are, else by letters."""
     try:
-        return sorted(labels, key=lambda label: (float(label), label))
+        numbers = {label: float(label) for label in labels}
     except ValueError:
         return sorted(labels)
+    if any(map(math.isnan, numbers.values())):  # a NaN has no place in an order
+        return sorted(labels)
+    return sorted(labels, key=lambda label: (numbers[label], label))
 
 
 def _check_training_rows(cells: dict[str, list[str]], split: Split) -> None:

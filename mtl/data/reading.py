@@ -162,11 +162,14 @@ def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
     except LookupError:
         raise DataError(f'"{encoding}" is not a known encoding; utf-8, utf-16, cp1252 and latin-1 are.') from None
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1  # the object is what was decoded: without the mark
         raise DataError(
             f"The file is not {encoding.removesuffix('-sig').upper()} text: line {line} holds the byte "
-            f"0x{data[error.start]:02x}. Save it as CSV UTF-8."
+            f"0x{error.object[error.start]:02x}. Save it as CSV UTF-8."
         ) from None
+    except ValueError:  # a codec that is not one for text files, such as punycode
+        raise DataError(f'The file cannot be read as "{encoding}". Save it as CSV UTF-8.') from None
+    text = text.removeprefix("\ufeff")  # utf-8 or utf-16-le asked for by name leaves the mark in
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"Line {line} holds a NUL character, so this is not a text file. Save it as CSV UTF-8.")

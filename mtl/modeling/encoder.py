@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.dense import Dense
 from sentence_transformers.base.modules.normalize import Normalize
@@ -123,7 +124,7 @@ def _load_transformer(name: str) -> Transformer:
         _check_reachable(name)
     try:
         loaded = SentenceTransformer(str(folder or name), device="cpu", local_files_only=folder is not None)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         where = f"The folder {name}" if folder else f"The encoder {name}"
         raise CheckpointError(f"{where} cannot be loaded as a text encoder ({_first_line(error)}).") from error
     if not isinstance(loaded[0], Transformer) or loaded[0].tokenizer is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from sentence_transformers.base.modules.module import Module
@@ -10,6 +11,8 @@ from sentence_transformers.sentence_transformer.modules.pooling import Pooling
 from torch import Tensor, nn
 
 from mtl.config import Pooling as PoolingName
+
+HUB_OPTIONS = frozenset({"subfolder", "token", "cache_folder", "revision", "local_files_only"})
 
 
 class AttentionPooling(Module):
@@ -49,6 +52,13 @@ class AttentionPooling(Module):
         """Write the configuration and the weights, as sentence-transformers' modules do."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+
+    @classmethod
+    def load(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> Self:
+        """Read what `save` wrote; the inherited method would leave the weights at their start."""
+        where = {name: value for name, value in kwargs.items() if name in HUB_OPTIONS}
+        module = super().load(model_name_or_path, *args, **kwargs)
+        return cls.load_torch_weights(model_name_or_path, model=module, **where)
 
 
 POOLINGS: dict[PoolingName, Callable[[int], Module]] = {

@@ -84,7 +84,7 @@ def score_curves(history: History, metric: str = "macro_f1") -> Figure:
             )
     title = metric.replace("macro_f1", "macro F1")
     figure = _figure(traces, "epoch", title, {"range": [0, 1.02]})
-    figure["layout"]["xaxis"]["dtick"] = max(1, len(ends) // 10)
+    figure["layout"]["xaxis"] |= {"dtick": max(1, len(ends) // 10), "range": [0.5, max(3, len(ends)) + 0.5]}
     return figure
 
 

@@ -24,7 +24,7 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 class Diverged(ArithmeticError):
-    """A loss or a gradient is not finite, so the step was not taken."""
+    """A loss, a gradient or a weight is not finite."""
 
 
 def train(
@@ -45,32 +45,33 @@ def train(
     yield run.begin
     torch.manual_seed(run.seed)  # dropout; the weights were drawn when the model was built
     best, best_epoch, best_value, stale, step, reason = snapshot(model), None, -math.inf, 0, 0, "all epochs done"
-    for epoch in range(1, run.epochs + 1):
-        model.train()
-        meter = Meter(model.tasks, run.loss_weights)
-        for batch in run.train.batches(run.order(epoch)):
-            try:
-                end = _step(run, batch, meter, step + 1, epoch)
-            except Diverged as error:
-                _restore(model, best)
-                yield RunEnd("diverged", str(error), best_epoch, None)
-                return
-            step += 1
-            yield end
-        scored = yield from evaluation(model, run.validation, run.loss_weights, "validation")
-        value = _selection(scored, config.training.select_by, epoch)
-        improved = value > best_value  # strictly: the earliest wins a tie
-        if improved:
-            best, best_epoch, best_value = snapshot(model), epoch, value
-        stale = 0 if improved else stale + 1
-        yield EpochEnd(epoch, step, meter.evaluation(), scored, improved, stale)
-        if stale >= run.patience:
-            reason = f"no improvement for {run.patience} epochs"
-            break
+    try:
+        for epoch in range(1, run.epochs + 1):
+            model.train()
+            meter = Meter(model.tasks, run.loss_weights)
+            for batch in run.train.batches(run.order(epoch)):
+                step += 1
+                yield _step(run, batch, meter, step, epoch)
+            scored = yield from evaluation(model, run.validation, run.loss_weights, "validation")
+            _check_finite(run.learning, scored, step)
+            value = _selection(scored, config.training.select_by, epoch)
+            improved = value > best_value  # strictly: the earliest wins a tie
+            if improved:
+                best, best_epoch, best_value = snapshot(model), epoch, value
+            stale = 0 if improved else stale + 1
+            yield EpochEnd(epoch, step, meter.evaluation(), scored, improved, stale)
+            if stale >= run.patience:
+                reason = f"no improvement for {run.patience} epochs"
+                break
 
-    _restore(model, best)
-    model.precision = torch.float32  # the test is scored as the predictor will compute
-    test = yield from evaluation(model, run.test, run.loss_weights, "test")
+        _restore(model, best)
+        model.precision = torch.float32  # the test is scored as the predictor will compute
+        test = yield from evaluation(model, run.test, run.loss_weights, "test")
+        _check_finite(run.learning, test, step)
+    except Diverged as error:
+        _restore(model, best)
+        yield RunEnd("diverged", str(error), best_epoch, None)
+        return
     yield RunEnd("done", reason, best_epoch, test)
 
 
@@ -222,6 +223,18 @@ def _clip(parameters: Sequence[nn.Parameter], limit: float | None) -> float | No
     if not given:
         return None
     return float(nn.utils.clip_grad_norm_(given, math.inf if limit is None else limit))
+
+
+def _check_finite(learning: Sequence[nn.Parameter], scored: Evaluation | None, step: int) -> None:
+    """Notice a last step that spoilt the weights, before they could become the best.
+
+    Raises:
+        Diverged: A weight or the loss they lead to is not finite.
+    """
+    if not all(bool(parameter.isfinite().all()) for parameter in learning) or (
+        scored is not None and not math.isfinite(scored.loss)
+    ):
+        raise Diverged(f"The weights were not usable after step {step}; try smaller learning rates.")
 
 
 def _selection(scored: Evaluation | None, select_by: str, epoch: int) -> float:

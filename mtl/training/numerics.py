@@ -90,7 +90,7 @@ def _measured(model: MultiTaskModel, candidates: list[tuple[str, str]], cache_di
     key = _machine_and_encoder(model, candidates)
     file = cache_dir / "numerics.json" if cache_dir else None
     known: dict[str, list[str]] = _read(file) if file else {}
-    if key not in known:
+    if known.get(key) not in map(list, candidates):  # not measured yet, or spoilt
         known[key] = list(_fastest(model, candidates))
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)

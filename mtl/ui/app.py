@@ -1,0 +1,116 @@
+"""The whole page: the header with the checkpoint picker, the tabs, and how it is launched."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mtl.runs.store import RunStore
+from mtl.settings import settings
+from mtl.ui import api, picker
+from mtl.ui.context import AppContext
+from mtl.ui.page import Page
+from mtl.ui.tabs import embeddings, guide, predict, sentiment, similarity, topic, train
+
+TITLE = "Multi-task sentence encoder"
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+TABS: dict[str, Callable[[Page], None]] = {
+    "Predict": predict.build,
+    "Topic": topic.build,
+    "Sentiment": sentiment.build,
+    "Embeddings": embeddings.build,
+    "Similarity": similarity.build,
+    "Guide": guide.build,
+}
+HEADER = f"""<div class="brand"><h1>{TITLE}</h1>
+<p>One shared encoder, several task heads, fine-tuned from your CSV.</p></div>"""
+
+
+def build_demo(context: AppContext | None = None) -> gr.Blocks:
+    """Build the page. Nothing here imports torch.
+
+    Args:
+        context: For tests; by default the runs in `MTL_RUNS_DIR`.
+    """
+    if context is None:
+        context = AppContext(RunStore(settings().runs_dir))
+        context.queue.recover()
+        atexit.register(context.queue.close)
+        context.warm()
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+        with gr.Row(elem_id="header"):
+            with gr.Column(scale=3, min_width=280):
+                gr.HTML(HEADER)
+            with gr.Column(scale=2, min_width=280, elem_id="picker"):
+                chosen = picker.build(context)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Train", id="train"):
+                live = train.build(context)
+            page = Page(context, demo, chosen.checkpoint, live.token)
+            for name, build in TABS.items():
+                with gr.Tab(name, id=name.lower()):
+                    build(page)
+        picker.wire(context, chosen, live.finished, live.token, demo)
+        api.build(context)
+        zero_gpu()
+    demo.queue(max_size=200, default_concurrency_limit=4)
+    return demo
+
+
+def zero_gpu() -> None:
+    """Declare the function that a ZeroGPU Space demands; elsewhere `spaces` is not installed and nothing happens."""
+    try:
+        import spaces
+    except ImportError:
+        return
+
+    @spaces.GPU(duration=60)
+    def gpu_is_there() -> bool:
+        """Say whether this Space has a GPU; training itself uses the Space's CPU."""
+        import torch
+
+        return torch.cuda.is_available()
+
+    gr.api(gpu_is_there, api_name="gpu", api_visibility="private")
+
+
+def theme() -> gr.themes.Base:
+    """Return the theme: offline fonts, and contrast that passes WCAG AA in light and dark."""
+    return gr.themes.Default(
+        primary_hue="indigo",
+        secondary_hue="indigo",
+        neutral_hue="slate",
+        font=["Plex Sans", "ui-sans-serif", "system-ui", "sans-serif"],
+        font_mono=[gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "monospace"],
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_text_color="white",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color_dark="white",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+    )
+
+
+def launch_options() -> dict[str, Any]:
+    """Return how the page is launched; host and port are left to GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
+    return {
+        "theme": theme(),
+        "css_paths": [ASSETS / "style.css"],
+        "favicon_path": ASSETS / "favicon.svg",
+        "show_error": False,  # our handlers speak for themselves; anything else must not leak
+        "run_history": False,
+        "max_file_size": settings().max_bytes,
+        "footer_links": ["api"],
+        "enable_monitoring": False,
+        # run folders hold people's files: what may be downloaded is copied out of them first
+        "blocked_paths": [str(settings().runs_dir.resolve())],
+    }

@@ -1,0 +1,204 @@
+"""What all handlers share: the runs, the queue, loaded checkpoints; and how an error reaches the person."""
+
+from __future__ import annotations
+
+import functools
+import html
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from mtl.data.reading import Table, read_file
+from mtl.errors import CheckpointError, DataError, LimitError, UserError
+from mtl.runs.queue import RunQueue
+from mtl.runs.store import STARTER, Run, RunStore
+from mtl.settings import settings
+
+if TYPE_CHECKING:
+    from mtl.inference.predictor import Predictor
+
+log = logging.getLogger(__name__)
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample.csv"
+KEEP_PREDICTORS, KEEP_HISTORIES, KEEP_TABLES = 3, 32, 4
+
+
+def guarded(handler: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn what a person can put right into a toast, and everything else into a logged report number."""
+
+    @functools.wraps(handler)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return handler(*args, **kwargs)
+        except gr.Error:
+            raise
+        except UserError as error:
+            raise gr.Error(html.escape(str(error)), title="That did not work", print_exception=False) from None
+        except Exception:
+            number = secrets.token_hex(4)
+            log.exception("report %s", number)
+            raise gr.Error(
+                f"Something went wrong on our side (report {number}). Nothing of yours was changed.",
+                title="Unexpected error",
+                print_exception=False,
+            ) from None
+
+    return call
+
+
+class AppContext:
+    """One per server.
+
+    Args:
+        store: Where the runs are.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self.queue = RunQueue(store)
+        self._predictors: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
+        self._histories: OrderedDict[str, _History] = OrderedDict()
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+
+    def warm(self) -> None:
+        """Import torch and load the shipped checkpoint in the background, so that the first answer is quick."""
+        threading.Thread(target=self._warm, daemon=True, name="warm-up").start()
+
+    def _warm(self) -> None:
+        try:
+            self.predictor(STARTER)
+        except UserError as error:
+            log.warning("the shipped checkpoint is not ready: %s", error)
+
+    def runs(self, token: str = "") -> list[Run]:
+        """Return the runs a visitor may see, the newest first: on a shared page the shipped one and their own."""
+        runs = self.store.list()
+        if not settings().public:
+            return runs
+        return [run for run in runs if run.name == STARTER or self._owns(run, token)]
+
+    def open(self, name: str, token: str = "") -> Run:
+        """Open a run a visitor may see.
+
+        Raises:
+            CheckpointError: There is no such run, or it is another visitor's: the same words.
+        """
+        run = self.store.open(name)
+        if settings().public and name != STARTER and not self._owns(run, token):
+            raise CheckpointError("There is no such run.")
+        return run
+
+    @staticmethod
+    def _owns(run: Run, token: str) -> bool:
+        return bool(token) and (run.path / "owner.json").exists() and run.owned_by(token)
+
+    def checkpoints(self, token: str = "") -> list[Run]:
+        """Return the visible runs that have weights."""
+        return [run for run in self.runs(token) if run.has_checkpoint]
+
+    def predictor(self, name: str, token: str = "") -> Predictor:
+        """Return a loaded checkpoint; loading happens once and others wait for it.
+
+        Raises:
+            CheckpointError: There is no such run, or its checkpoint is damaged.
+        """
+        if not name:
+            raise CheckpointError("No checkpoint is chosen. Train one, or pick one at the top of the page.")
+        run = self.open(name, token)
+        if not run.has_checkpoint:
+            raise CheckpointError(f"The run {name} has no checkpoint yet.")
+        key = (run.name, (run.best / "manifest.json").stat().st_mtime_ns)
+        with self._loading:
+            with self._lock:
+                if key in self._predictors:
+                    self._predictors.move_to_end(key)
+                    return self._predictors[key]
+            from mtl.inference.predictor import Predictor
+
+            predictor = Predictor.load(run.path)
+            with self._lock:
+                self._predictors[key] = predictor
+                while len(self._predictors) > KEEP_PREDICTORS:
+                    self._predictors.popitem(last=False)
+            return predictor
+
+    def history(self, run: Run) -> _History:
+        """Return a run's events and clock times, reading only what is new."""
+        with self._lock:
+            history = self._histories.setdefault(run.name, _History())
+            self._histories.move_to_end(run.name)
+            while len(self._histories) > KEEP_HISTORIES:
+                self._histories.popitem(last=False)
+        history.update(run)
+        return history
+
+
+class _History:
+    """A journal read so far."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.timings: list[dict[str, Any]] = []
+        self._offsets = [0, 0]
+        self._lock = threading.Lock()
+
+    def update(self, run: Run) -> None:
+        """Read on."""
+        with self._lock:
+            events, self._offsets[0] = run.events(self._offsets[0])
+            timings, self._offsets[1] = run.timings(self._offsets[1])
+            self.events += events
+            self.timings += timings
+
+
+def read_upload(path: str | None) -> Table:
+    """Read an uploaded file; the same file is parsed once.
+
+    Raises:
+        DataError: No file was given, or it is no table.
+    """
+    if not path:
+        raise DataError("Upload a CSV file first, or use the sample.")
+    file = Path(path)
+    try:
+        return _read_cached(path, file.stat().st_mtime_ns)
+    except OSError:
+        raise DataError("The uploaded file is gone; upload it again.") from None
+
+
+@functools.lru_cache(maxsize=KEEP_TABLES)
+def _read_cached(path: str, modified: int) -> Table:
+    return read_file(path)
+
+
+def lines(text: str | list[str] | None, what: str = "text") -> list[str]:
+    """Turn a text box (a text a line) or an API list into texts.
+
+    Raises:
+        DataError: Nothing was given.
+        LimitError: More or longer texts than are accepted at once.
+    """
+    given = text.splitlines() if isinstance(text, str) else text or []
+    if not isinstance(given, list) or not all(isinstance(line, str) for line in given):
+        raise DataError(f"Give the {what} as text, or as a list of texts.")
+    found = [line.strip() for line in given if line.strip()]
+    if not found:
+        raise DataError(f"Type a {what} first: one a line.")
+    limits = settings()
+    if len(found) > limits.max_texts:
+        raise LimitError(f"These are {len(found):,} texts; at most {limits.max_texts:,} are taken at once.")
+    for number, line in enumerate(found, start=1):
+        if len(line) > limits.max_text_characters:
+            raise LimitError(
+                f"Text {number} has {len(line):,} characters; at most {limits.max_text_characters:,} are taken."
+            )
+    return found

@@ -1,0 +1,62 @@
+"""A Plotly plot that is updated in place, so it keeps its zoom, its hidden curves and its hover."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import plotly
+
+from mtl.reports.plots import Figure
+
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+EMPTY: Figure = {"data": [], "layout": {}}
+
+_JS = """
+const box = element.querySelector('.live-plot');
+const draw = () => {
+  const figure = props.value || {data: [], layout: {}};
+  const style = getComputedStyle(box);
+  const layout = Object.assign({}, figure.layout, {
+    uirevision: 'keep', autosize: true, height: Number(box.dataset.height),
+    font: {color: style.color, family: style.fontFamily, size: 12},
+    hoverlabel: {align: 'left'},
+    // a legend beside five or more curves would cover the plot of a phone
+    showlegend: (figure.data || []).some(trace => trace.type === 'scatter'),
+  });
+  if (window.Plotly) Plotly.react(box, figure.data || [], layout, {responsive: true, displaylogo: false,
+    modeBarButtonsToRemove: ['lasso2d', 'select2d', 'autoScale2d']});
+};
+watch('value', draw);
+const wait = () => window.Plotly ? draw() : setTimeout(wait, 100);
+wait();
+new ResizeObserver(() => box.offsetWidth && box._fullLayout && Plotly.Plots.resize(box)).observe(box);
+new MutationObserver(draw).observe(document.body, {attributes: true, attributeFilter: ['class']});
+"""
+
+
+def live_plot(label: str, *, height: int = 300, elem_id: str | None = None, visible: bool = True) -> gr.HTML:
+    """Make a plot component; its value is a figure dictionary.
+
+    Args:
+        label: What it shows, for screen readers.
+        height: In pixels.
+        elem_id: Of the component.
+        visible: Whether it shows at first.
+    """
+    gr.set_static_paths([PLOTLY])
+    return gr.HTML(
+        value=_value(EMPTY),
+        html_template=f'<div class="live-plot" role="img" aria-label="{label}" data-height="{height}"></div>',
+        head=f'<script src="/gradio_api/file={PLOTLY.as_posix()}"></script>',
+        js_on_load=_JS,
+        elem_id=elem_id,
+        elem_classes="plot-box",
+        visible=visible,
+        min_height=height,
+    )
+
+
+def _value(figure: Figure) -> Any:
+    return figure

@@ -1,0 +1,158 @@
+"""The Topic and the Sentiment tab: class probabilities of one head, for several texts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from mtl.config import task_specs
+from mtl.errors import UserError
+from mtl.ui import html
+from mtl.ui.context import AppContext, guarded, lines
+from mtl.ui.page import Page
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a tab looks for.
+
+    Attributes:
+        name: Of the tab.
+        words: Task names that mean it, the best first.
+        examples: Texts to try.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    examples: tuple[str, ...]
+
+
+TOPIC = Kind(
+    "Topic",
+    ("topic", "category", "subject", "theme", "domain", "intent", "section", "class", "label"),
+    (
+        "The goalkeeper saved two penalties and the whole stand sang.",
+        "The new laptop runs a full day on one charge.",
+        "Parliament votes on the pension bill on Thursday.",
+    ),
+)
+SENTIMENT = Kind(
+    "Sentiment",
+    ("sentiment", "polarity", "emotion", "feeling", "mood", "opinion", "rating", "stars"),
+    (
+        "I could not be happier with how they treated us.",
+        "The meeting starts at nine in room four.",
+        "Two hours on hold and nobody knew a thing.",
+    ),
+)
+KINDS = (TOPIC, SENTIMENT)
+
+
+def best_head(names: Sequence[str], kind: Kind) -> str | None:
+    """Choose the head whose name says this kind best; else one whose name says no other kind; else the first."""
+    lowered = {name: name.lower() for name in names}
+    for word in kind.words:
+        for name, low in lowered.items():
+            if low == word:
+                return name
+    for word in kind.words:
+        for name, low in lowered.items():
+            if word in low:
+                return name
+    others = [word for other in KINDS if other is not kind for word in other.words]
+    free = [name for name, low in lowered.items() if not any(word in low for word in others)]
+    return next(iter(free or names), None)
+
+
+def build(page: Page, kind: Kind) -> None:
+    """Lay out the tab."""
+    slug = kind.name.lower()
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            head = gr.Dropdown(
+                [],
+                label="Head",
+                info="which of the checkpoint's tasks answers",
+                interactive=True,
+                allow_custom_value=True,
+                elem_id=f"{slug}-head",
+            )
+            texts = gr.Textbox(
+                label="Texts", lines=5, max_lines=14, placeholder="One text a line", elem_id=f"{slug}-texts"
+            )
+            go = gr.Button(f"Classify the {slug}", variant="primary", elem_id=f"{slug}-go")
+            gr.Examples([["\n".join(kind.examples)]], [texts], label="Try these", elem_id=f"{slug}-examples")
+        with gr.Column(scale=3, min_width=320):
+            answer = gr.HTML(
+                html.empty("No text yet", "Type one sentence a line, or try the examples."), elem_id=f"{slug}-answer"
+            )
+    private: dict[str, Any] = {"api_visibility": "private"}
+    gr.on(
+        [page.blocks.load, page.checkpoint.change, page.token.change],
+        guarded(lambda name, secret: _heads(page.context, name, secret, kind)),
+        [page.checkpoint, page.token],
+        head,
+        show_progress="hidden",
+        concurrency_limit=None,
+        **private,
+    )
+    go.click(
+        guarded(lambda text, task, name, secret: _answer(page.context, text, task, name, secret, kind)),
+        [texts, head, page.checkpoint, page.token], answer, concurrency_limit=4, **private,
+    )  # fmt: skip
+
+
+def _heads(context: AppContext, name: str | None, token: str, kind: Kind) -> Any:
+    try:
+        names = [task.name for task in task_specs(context.open(name or "", token).config)]
+    except UserError:
+        names = []
+    return gr.update(choices=names, value=best_head(names, kind))
+
+
+def _answer(context: AppContext, text: str, task: str | None, name: str, token: str, kind: Kind) -> str:
+    return answer_html(classify(context, text, task or "", name, token, kind))
+
+
+def classify(
+    context: AppContext, texts: str | list[str], task: str, name: str, token: str, kind: Kind
+) -> list[dict[str, Any]]:
+    """Classify texts with one head.
+
+    Args:
+        context: The server's.
+        texts: A text a line, or a list.
+        task: The head's task; empty: the best match for the kind.
+        name: The run that answers.
+        token: The visitor's secret.
+        kind: Topic or sentiment.
+
+    Returns:
+        For each text: `text`, `label`, `confidence`, `probabilities`.
+    """
+    given = lines(texts)
+    predictor = context.predictor(name, token)
+    chosen = task or best_head([spec.name for spec in predictor.tasks], kind) or ""
+    predictions = predictor.predict(given, [chosen])
+    return [
+        {
+            "text": text,
+            "label": answer[chosen].label,
+            "confidence": answer[chosen].confidence,
+            "probabilities": answer[chosen].probabilities,
+        }
+        for text, answer in zip(given, predictions, strict=True)
+    ]
+
+
+def answer_html(answers: list[dict[str, Any]]) -> str:
+    """Draw each text with its class probabilities."""
+    cards = "".join(
+        f'<article class="answer"><p class="quote">{html.escape(answer["text"])}</p>'
+        f"{html.probabilities(answer['probabilities'])}</article>"
+        for answer in answers
+    )
+    return f'<div class="answers">{cards}</div>'

@@ -1,0 +1,22 @@
+"""The Train tab: data and plan on one side, the live run and its result on the other."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from mtl.ui.context import AppContext
+from mtl.ui.train import data, live, plan, result
+from mtl.ui.train.live import LiveSection
+
+
+def build(context: AppContext) -> LiveSection:
+    """Lay out the tab."""
+    with gr.Row(elem_id="train"):
+        with gr.Column(scale=5, min_width=340, elem_classes="card"):
+            file = data.build()
+            form = plan.build(file)
+            buttons = live.build_buttons()
+        with gr.Column(scale=6, min_width=340, elem_classes="card sticky"):
+            section = live.build(context, file, form, buttons)
+            result.build(context, section)
+    return section

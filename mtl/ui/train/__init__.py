@@ -1,0 +1,1 @@
+"""The sections of the Train tab: the data, the plan, the live run, the result."""

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from mtl.config import RunConfig, from_dict
+from mtl.data.preparing import Prepared, check_labels, cut, prepare, sort_labels, split_counts
+from mtl.data.reading import Table
+from mtl.data.splitting import SIDES
+from mtl.errors import DataError
+
+ROWS = 100
+TEXTS = [f"This is sentence number {number} of the table" for number in range(ROWS)]
+TOPICS = ["sports", "business", "politics", ""] * 25
+MOODS = ["good", "bad"] * 50
+
+
+def table(**columns: list[str]) -> Table:
+    """Make a table of sentences with a topic and a mood, unless other columns are given."""
+    return Table({"text": TEXTS, **(columns or {"topic": TOPICS, "mood": MOODS})})
+
+
+def prepared(values: dict[str, Any] | None = None, **columns: list[str]) -> Prepared:
+    """Prepare the table with a configuration of plain values."""
+    return prepare(table(**columns), from_dict(values))
+
+
+def test_preparing_fills_in_everything_that_was_left_open() -> None:
+    config = prepared().config
+    assert config.data.text_column == "text"
+    assert config.data.task_columns == ("topic", "mood")
+    assert {name: task.labels for name, task in config.tasks.items()} == {
+        "topic": ("business", "politics", "sports"),
+        "mood": ("bad", "good"),
+    }
+    left_open = {"head_learning_rate", "epochs", "batch_size", "freeze", "warmup", "patience"}
+    assert all(getattr(config.training, name) is not None for name in left_open)
+
+
+def test_preparing_counts_the_epochs_from_the_training_rows() -> None:
+    found = prepared({"training": {"batch_size": 10}})
+    assert 60 < len(found.split.train) <= 70  # so 7 steps an epoch, and 15 epochs for 100 steps
+    assert found.config.training.epochs == 15
+
+
+def test_preparing_what_is_prepared_prepares_to_itself() -> None:
+    first = prepared({"tasks": {"mood": {"labels": ["good", "bad"]}}, "training": {"preset": "classic"}})
+    again = prepare(table(), first.config)
+    assert (again.config, again.split) == (first.config, first.split)
+
+
+def test_preparing_keeps_what_the_person_chose() -> None:
+    config = prepared({"training": {"epochs": 7, "head_learning_rate": 0.5}, "encoder": {"pooling": "max"}}).config
+    assert (config.training.epochs, config.training.head_learning_rate) == (7, 0.5)
+    assert config.encoder.pooling == "max"
+
+
+def test_preparing_listed_labels_keep_their_order_and_may_hold_one_that_no_row_has() -> None:
+    found = prepared({"tasks": {"mood": {"labels": ["good", "mixed", "bad"]}}})
+    assert found.config.tasks["mood"].labels == ("good", "mixed", "bad")
+
+
+def test_preparing_a_label_that_is_not_listed_names_its_row() -> None:
+    moods = [*MOODS[:20], "Good", *MOODS[21:]]
+    with pytest.raises(DataError, match='Row 22: mood "Good" is not one of "good", "bad". Fix the cell'):
+        prepared({"tasks": {"mood": {"labels": ["good", "bad"]}}}, mood=moods)
+
+
+@pytest.mark.parametrize("label", ["Good", " good", "good ", "NA"])
+def test_preparing_labels_are_compared_exactly(label: str) -> None:
+    with pytest.raises(DataError, match="Row 2"):
+        check_labels(table(mood=[label, *MOODS[1:]]), "mood", ["good", "bad"])
+
+
+def test_preparing_an_empty_cell_is_never_an_unlisted_label() -> None:
+    check_labels(table(mood=["", " ", *MOODS[2:]]), "mood", ["good", "bad"])
+
+
+def test_preparing_configured_tasks_choose_the_columns_in_their_order() -> None:
+    assert tuple(prepared({"tasks": {"mood": {}, "topic": {}}}).config.tasks) == ("mood", "topic")
+    assert tuple(prepared({"tasks": {"mood": {"head": "mlp"}}}).config.tasks) == ("mood",)
+
+
+def test_preparing_named_task_columns_win_and_keep_their_settings() -> None:
+    found = prepared({"data": {"task_columns": ["mood", "topic"]}, "tasks": {"topic": {"loss_weight": 2}}})
+    assert tuple(found.config.tasks) == ("mood", "topic")
+    assert found.config.tasks["topic"].loss_weight == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"data": {"text_column": "review"}}, 'no column "review"'),
+        ({"data": {"task_columns": ["label"]}}, 'no column "label"'),
+        ({"tasks": {"label": {}}}, 'no column "label"'),
+        ({"data": {"task_columns": ["mood"]}, "tasks": {"topic": {}}}, '"topic" is not one of the task columns "mood"'),
+        ({"data": {"task_columns": []}}, "No column looks like labels"),
+    ],
+)
+def test_preparing_refuses_columns_that_do_not_fit_the_file(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        prepared(values)
+
+
+def test_preparing_refuses_a_table_without_labels() -> None:
+    with pytest.raises(DataError, match='No column looks like labels.*the file has "text", "id"'):
+        prepared(id=[f"user-{row}" for row in range(ROWS)])
+
+
+def test_preparing_refuses_a_task_of_which_one_class_alone_can_be_learnt() -> None:
+    texts = ["A text of several words", "a TEXT of several words", "Another text of some words"]
+    two_rows = Table({"text": texts, "mood": ["good", "good", "bad"]})
+    values = {"data": {"task_columns": ["mood"], "split": {"train": 0.2, "validation": 0.4, "test": 0.4}}}
+    with pytest.raises(DataError, match='Too few rows: the training rows hold . class of "mood"'):
+        prepare(two_rows, from_dict(values))
+
+
+def test_preparing_a_test_fraction_of_zero_leaves_no_test_rows() -> None:
+    found = prepared({"data": {"split": {"train": 0.8, "validation": 0.2, "test": 0}}})
+    assert found.split.test == ()
+    assert (len(found.split.train), len(found.split.validation)) == (80, 20)
+
+
+def test_preparing_the_splits_seed_decides_the_rows_and_the_runs_seed_does_not() -> None:
+    usual = prepared()
+    assert prepared({"training": {"seed": 5}}).split == usual.split
+    assert prepared({"data": {"split": {"seed": 5}}}).split != usual.split
+
+
+def test_preparing_cut_gives_the_rows_of_the_split() -> None:
+    found = prepared()
+    splits = cut(table(), found.config, found.split)
+    for side in SIDES:
+        examples, rows = getattr(splits, side), getattr(found.split, side)
+        assert examples.rows == rows
+        assert examples.texts == tuple(TEXTS[row] for row in rows)
+        assert examples.cells["topic"] == tuple(TOPICS[row] for row in rows)
+        assert tuple(examples.cells) == ("topic", "mood")
+
+
+def test_preparing_counts_of_the_sides_add_up_to_the_column() -> None:
+    found = prepared()
+    counts = split_counts(table(), found.config, found.split)
+    assert [(row["task"], row["label"]) for row in counts] == [
+        ("topic", "business"),
+        ("topic", "politics"),
+        ("topic", "sports"),
+        ("mood", "bad"),
+        ("mood", "good"),
+    ]
+    columns = {"topic": TOPICS, "mood": MOODS}
+    for row in counts:
+        total = columns[str(row["task"])].count(str(row["label"]))
+        assert sum(int(str(row[side])) for side in SIDES) == total
+        assert int(str(row["train"])) > int(str(row["test"])) > 0
+
+
+def test_preparing_leaves_the_persons_configuration_as_it_was() -> None:
+    config = RunConfig()
+    prepare(table(), config)
+    assert config == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [
+        (["10", "9", "1"], ["1", "9", "10"]),
+        (["1.5", "-2", "1e1"], ["-2", "1.5", "1e1"]),
+        (["01", "1", "1.0"], ["01", "1", "1.0"]),
+        (["b", "a", "10", "9"], ["10", "9", "a", "b"]),
+        (["nan", "2", "1"], ["1", "2", "nan"]),
+        (["b", "B", "a"], ["B", "a", "b"]),
+    ],
+)
+def test_preparing_labels_are_sorted_as_numbers_if_they_all_are(labels: list[str], order: list[str]) -> None:
+    assert sort_labels(labels) == order
+
+
+@given(st.lists(st.sampled_from(["nan", "NaN", "inf", "1", "01", "2", "-1", "1e3"]) | st.text(), unique=True))
+@settings(max_examples=200, derandomize=True, deadline=None)
+def test_preparing_the_order_of_labels_does_not_depend_on_the_order_of_rows(labels: Sequence[str]) -> None:
+    expected = sort_labels(labels)
+    assert sort_labels(list(reversed(labels))) == sort_labels(sorted(labels)) == expected
+    assert sorted(expected) == sorted(labels)
