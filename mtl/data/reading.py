@@ -232,8 +232,7 @@ def _guess_delimiter(text: str) -> str:
             return (0.0, 0)
         return (sum(width == widths[0] for width in widths) / len(widths), widths[0])
 
-    best = max(DELIMITERS, key=evenness)
-    return best if evenness(best)[1] > 1 else ","
+    return max(DELIMITERS, key=evenness)  # the first, a comma, where none divides the rows
 
 
 def _header(record: list[str]) -> tuple[list[str], tuple[str, ...]]:

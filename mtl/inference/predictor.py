@@ -19,6 +19,7 @@ from mtl.modeling.heads import Prediction
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.runs.checkpoint import load_checkpoint
 from mtl.runs.store import open_run
+from mtl.training.numerics import best_device
 
 CHUNK = 4096
 BLOCK = 1024
@@ -34,7 +35,7 @@ class Predictor:
     """
 
     def __init__(self, model: MultiTaskModel, config: RunConfig, manifest: dict[str, Any]) -> None:
-        self.model, self.config, self.manifest = model.eval(), config, manifest
+        self.model, self.config, self.manifest = model.eval().to(best_device()), config, manifest
         self.tasks = model.tasks
 
     @classmethod

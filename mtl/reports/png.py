@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,9 @@ def _plain(text: str) -> str:
 def _save(figure: Figure, axes: Any, file: Path) -> Path:
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=9)
-    # without the version matplotlib would write into it, equal runs give equal files
-    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # a task's name may be written in any script; what the font lacks is drawn as a box
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        # without the version matplotlib would write into it, equal runs give equal files
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return file

@@ -100,17 +100,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: No checkpoint, a newer format, or a file that is not what was written.
     """
+    damaged = CheckpointError(f"The checkpoint {folder} has no readable manifest; it is damaged.")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, files = manifest["format"], dict(manifest["files"])
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no checkpoint.") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"The checkpoint {folder} has no readable manifest; it is damaged.") from None
-    if version != FORMAT:
-        raise CheckpointError(f"The checkpoint {folder} has format {version}; this version reads format {FORMAT}.")
+    except (OSError, ValueError):
+        raise damaged from None
+    match manifest:
+        case {"format": version} if version != FORMAT:
+            raise CheckpointError(f"The checkpoint {folder} has format {version}; this version reads format {FORMAT}.")
+        case {"format": _, "base": {"sha256": str()}, "scores": dict(), "files": dict(files)}:
+            pass
+        case _:
+            raise damaged
     for name in (WEIGHTS, TASKS, CONFIG):
-        if file_sha256(folder / name) != files.get(name, {}).get("sha256"):
+        found = files.get(name)
+        if not isinstance(found, dict) or file_sha256(folder / name) != found.get("sha256"):
             raise CheckpointError(f"{name} of the checkpoint {folder} is damaged: its checksum does not match.")
     return manifest
 

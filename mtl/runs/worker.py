@@ -57,6 +57,7 @@ def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None =
 
     Raises:
         CheckpointError: Another process is training this run.
+        UserError: Something the person can put right ended the run; its status says the same.
     """
     lease = FileLock(run.path / "lease")
     try:
@@ -68,6 +69,7 @@ def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None =
             _Work(run, stop, on_event).train()
         except UserError as error:
             run.set_status("failed", "finished", str(error))
+            raise
         except MemoryError:
             log.exception("out of memory")
             run.set_status("failed", "finished", "The memory was not enough; try a smaller batch size.")
@@ -199,7 +201,11 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal: the server decides
     threading.Thread(target=_watch_server, args=(stop,), daemon=True).start()
     threading.Thread(target=_watch_start, args=(run, stop), daemon=True).start()
-    return 0 if work(run, stop).state in {"done", "stopped"} else 1
+    try:
+        return 0 if work(run, stop).state in {"done", "stopped"} else 1
+    except UserError as error:
+        log.error("%s", error)
+        return 1
 
 
 def _watch_server(stop: StopRequest) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -48,7 +49,7 @@ def settle(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | No
         training: What the person fixed; `auto` is decided here.
         cache_dir: Where a measurement is kept; None measures anew.
     """
-    device = _device(training.device)
+    device = best_device() if training.device == "auto" else training.device
     model.to(device)
     precisions = ["float32", "bfloat16"] if training.precision == "auto" else [training.precision]
     attentions = _attentions(model) if training.attention == "auto" else [training.attention]
@@ -68,9 +69,10 @@ def apply(model: MultiTaskModel, numerics: Numerics) -> Numerics:
     return numerics
 
 
-def _device(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
+def best_device() -> str:
+    """Return CUDA, else MPS, else CPU; on a ZeroGPU Space the CPU, since its GPU is lent only inside single calls."""
+    if "SPACES_ZERO_GPU" in os.environ:
+        return "cpu"
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -12,7 +12,7 @@ import gradio as gr
 from mtl.runs.store import RunStore
 from mtl.settings import settings
 from mtl.ui import api, picker
-from mtl.ui.context import AppContext
+from mtl.ui.context import SAMPLE, AppContext
 from mtl.ui.page import Page
 from mtl.ui.tabs import embeddings, guide, predict, sentiment, similarity, topic, train
 
@@ -111,6 +111,7 @@ def launch_options() -> dict[str, Any]:
         "max_file_size": settings().max_bytes,
         "footer_links": ["api"],
         "enable_monitoring": False,
+        "allowed_paths": [str(SAMPLE)],
         # run folders hold people's files: what may be downloaded is copied out of them first
         "blocked_paths": [str(settings().runs_dir.resolve())],
     }

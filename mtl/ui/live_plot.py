@@ -19,12 +19,17 @@ const draw = () => {
   const figure = props.value || {data: [], layout: {}};
   const style = getComputedStyle(box);
   const layout = Object.assign({}, figure.layout, {
-    uirevision: 'keep', autosize: true, height: Number(box.dataset.height),
+    uirevision: "keep", autosize: true,
     font: {color: style.color, family: style.fontFamily, size: 12},
     hoverlabel: {align: 'left'},
     // a legend beside five or more curves would cover the plot of a phone
     showlegend: (figure.data || []).some(trace => trace.type === 'scatter'),
   });
+  if (box.offsetWidth < 480) for (const axis of ['xaxis', 'yaxis']) {
+    // on a phone the texts of a heatmap would leave no room for it: number them, the whole text is in the hover
+    if (layout[axis] && layout[axis].ticktext)
+      layout[axis] = Object.assign({}, layout[axis], {ticktext: layout[axis].ticktext.map((_, i) => i + 1)});
+  }
   if (window.Plotly) Plotly.react(box, figure.data || [], layout, {responsive: true, displaylogo: false,
     modeBarButtonsToRemove: ['lasso2d', 'select2d', 'autoScale2d']});
 };
@@ -48,7 +53,7 @@ def live_plot(label: str, *, height: int = 300, elem_id: str | None = None, visi
     gr.set_static_paths([PLOTLY])
     return gr.HTML(
         value=_value(EMPTY),
-        html_template=f'<div class="live-plot" role="img" aria-label="{label}" data-height="{height}"></div>',
+        html_template=f'<div class="live-plot" role="img" aria-label="{label}" style="height:{height}px"></div>',
         head=f'<script src="/gradio_api/file={PLOTLY.as_posix()}"></script>',
         js_on_load=_JS,
         elem_id=elem_id,

@@ -146,6 +146,14 @@ def test_splitting_a_large_group_of_duplicates_stays_whole() -> None:
     assert any(set(range(40)) <= set(getattr(split, side)) for side in SIDES)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_splitting_counts_rows_and_not_texts(seed: int) -> None:
+    # of the 40 rows of a class, 20 share a text: the training side has room for them whenever they are dealt
+    texts, cells = ["the same text"] * 20 + distinct(20), {"topic": ["a"] * 40}
+    split = split_rows(texts, cells, fractions=USUAL, seed=seed)
+    assert set(range(20)) <= set(split.train)
+
+
 @pytest.mark.parametrize(
     ("texts", "labels"), [([], []), (["", " "], ["a", "b"]), (["one", "two"], ["", " "]), (["one", ""], ["", "a"])]
 )

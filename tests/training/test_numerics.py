@@ -162,10 +162,9 @@ def test_numerics_choose_the_device_by_what_is_there(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert settle(tiny_model, TrainingConfig(precision="float32", attention="eager")).device == "cpu"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert numerics._device("auto") == "mps"
+    assert numerics.best_device() == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert numerics._device("auto") == "cuda"
-    assert numerics._device("cpu") == "cpu"
+    assert numerics.best_device() == "cuda"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +53,7 @@ def build() -> DataSection:
         )
         with gr.Column(scale=1, min_width=170):
             sample = gr.Button("Use the sample", variant="secondary", elem_id="use-sample")
-            gr.DownloadButton(
-                "Download the template", value=_template, variant="secondary", elem_id="template", size="md"
-            )
+            gr.DownloadButton("Download the template", value=SAMPLE, elem_id="template")
     summary = gr.HTML(EMPTY, elem_id="data-summary")
     with gr.Accordion("Correct the columns", open=False, visible=False, elem_id="columns") as correct:
         with gr.Row():
@@ -86,12 +82,6 @@ def build() -> DataSection:
         **private,
     )
     return section
-
-
-def _template() -> str:
-    """Copy the sample into a folder the visitor may download from."""
-    folder = Path(tempfile.mkdtemp())
-    return shutil.copy(SAMPLE, folder / "sample.csv")
 
 
 def _uploaded(path: str | None) -> tuple[Any, ...]:

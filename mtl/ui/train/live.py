@@ -68,12 +68,12 @@ def build(
     view = [status, curves, loss, scores, last, start, stop, timer, seen, finished]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
-    def start_run(values: dict[Any, Any]) -> tuple[Any, ...]:
+    def start_from_form(values: dict[Any, Any]) -> tuple[Any, ...]:
         config = form_values(plan, data, values)
         return _started(context, config, values[data.path], values[data.name], values[run], values[token])
 
     started = start.click(
-        guarded(start_run),
+        guarded(start_from_form),
         form_inputs(plan, data) | {run, token},
         [run, token, remembered, start, stop, timer, seen],
         api_visibility="private",

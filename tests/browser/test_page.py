@@ -1,0 +1,177 @@
+"""A person at the page: a real run on the real encoder in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.conftest import Server
+
+pytestmark = pytest.mark.browser
+OpenPage = Callable[..., Any]
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+def _go_to(page: Any, name: str) -> None:
+    """Select a tab; on a phone it may be in the overflow menu."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+    if tab.count() and tab.first.is_visible():
+        tab.first.click()
+        return
+    page.locator(".overflow-menu > button").first.click()
+    page.locator(".overflow-dropdown button", has_text=name).first.click()
+
+
+def _choose_sample(page: Any) -> None:
+    page.click("#use-sample")
+    page.wait_for_selector("#trainable")
+
+
+def _number(page: Any, label: str, value: float) -> None:
+    page.get_by_label(label, exact=True).fill(str(value))
+    page.keyboard.press("Tab")
+
+
+def _points(page: Any, plot: str) -> int:
+    """Count the points of the first curve of a plot."""
+    return page.evaluate(
+        "id => { const plot = document.querySelector(id + ' .js-plotly-plot');"
+        " return plot && plot._fullData && plot._fullData.length ? plot._fullData[0].x.length : 0; }",
+        plot,
+    )
+
+
+def _wait_for_points(page: Any, at_least: int = 2) -> None:
+    page.wait_for_function(
+        "least => { const plot = document.querySelector('#loss-plot .js-plotly-plot');"
+        " return plot && plot._fullData && plot._fullData.length && plot._fullData[0].x.length >= least; }",
+        arg=at_least,
+    )
+
+
+def _headline(page: Any) -> str:
+    return page.inner_text("#run-status .headline b")
+
+
+def test_page_trains_on_the_sample_and_every_tab_answers_with_the_new_checkpoint(
+    open_page: OpenPage, server: Server
+) -> None:
+    page = open_page()
+    assert "starter" in page.input_value("#checkpoint input")
+    _choose_sample(page)
+    page.get_by_label("Frozen", exact=True).check()
+    page.wait_for_function("() => document.querySelector('#trainable').innerText.includes('0.00 M')")
+    page.click("#start", click_count=2)  # a double click starts one run
+    _wait_for_points(page)
+    assert page.is_disabled("#start")
+    before = page.inner_text("#run-status .chip b")
+    page.reload()
+    _wait_for_points(page)
+    assert page.inner_text("#run-status .chip b") == before, "a refresh finds the same run"
+    page.wait_for_selector("#result-summary table")
+    assert _headline(page) == "Done"
+    runs = [path.name for path in server.runs.iterdir() if path.name != "starter"]
+    assert runs == [before]
+    assert "starter" not in page.input_value("#checkpoint input"), "the new checkpoint answers"
+    assert float(page.inner_text("#result-summary tbody tr:first-child td:nth-child(2)")) > 0.8
+    _every_tab_answers(page)
+
+
+def _every_tab_answers(page: Any) -> None:
+    _go_to(page, "Topic")
+    page.locator("#topic-texts textarea").fill(
+        "The goalkeeper saved two penalties.\nParliament passed the tax bill.\n<b onclick=alert(1)>x</b>"
+    )
+    page.click("#topic-go")
+    page.wait_for_selector("#topic-answer .answer")
+    assert page.locator("#topic-answer .answer").count() == 3
+    assert page.locator("#topic-answer .prob.top .prob-label").all_inner_texts()[:2] == ["sports", "politics"]
+    assert page.locator("#topic-answer .quote b").count() == 0, "a person's text is never HTML"
+    _go_to(page, "Sentiment")
+    page.locator("#sentiment-texts textarea").fill("What a wonderful evening, we loved every minute.")
+    page.click("#sentiment-go")
+    page.wait_for_selector("#sentiment-answer .prob.top")
+    assert page.inner_text("#sentiment-answer .prob.top .prob-label") == "positive"
+    _go_to(page, "Predict")
+    page.locator("#predict-text textarea").fill("The orchestra played beautifully.")
+    page.click("#predict-go")
+    page.wait_for_selector("#predict-answer .answer")
+    assert page.locator("#predict-answer h3").all_inner_texts() == ["topic", "sentiment"]
+    _go_to(page, "Embeddings")
+    page.locator("#embed-texts textarea").fill("one text\nanother text\na third one")
+    page.click("#embed-go")
+    page.wait_for_selector("#embed-map .js-plotly-plot .points path.point", state="attached")
+    assert "384" in page.inner_text("#embed-summary")
+    assert page.locator("#embed-map .js-plotly-plot").bounding_box()["height"] > 200
+    _go_to(page, "Similarity")
+    page.locator("#similar-left textarea").fill("I cannot log in.")
+    page.locator("#similar-right textarea").fill("My password is refused.\nThe soup is cold.")
+    page.click("#similar-go")
+    page.wait_for_selector("#similar-best table")
+    assert "My password is refused." in page.inner_text("#similar-best tbody")
+
+
+def test_page_keeps_the_zoom_of_a_live_plot_and_stop_keeps_a_checkpoint(open_page: OpenPage) -> None:
+    page = open_page()
+    _choose_sample(page)
+    _number(page, "Epochs", 30)
+    page.click("#start")
+    _wait_for_points(page, 3)
+    page.evaluate(
+        "() => Plotly.relayout(document.querySelector('#loss-plot .js-plotly-plot'), {'xaxis.range': [0, 77]})"
+    )
+    _wait_for_points(page, _points(page, "#loss-plot") + 2)
+    shown = page.evaluate("() => document.querySelector('#loss-plot .js-plotly-plot')._fullLayout.xaxis.range")
+    assert shown == [0, 77]
+    other = open_page(context=page.context)
+    _wait_for_points(other)
+    assert other.inner_text("#run-status .chip b") == page.inner_text("#run-status .chip b"), "a second window sees it"
+    page.click("#stop")
+    page.wait_for_selector("#run-status .status.stopped")
+    assert _headline(page) == "Stopped"
+    page.wait_for_selector("#result-summary .notes")
+    page.wait_for_function("() => !document.querySelector('#start').disabled")
+    page.click("#prepare-download")
+    page.wait_for_selector("#downloads >> text=.zip")
+
+
+def test_page_refuses_a_picture_named_csv_in_one_sentence_and_works_on(open_page: OpenPage, tmp_path: Path) -> None:
+    picture = tmp_path / "labels.csv"
+    picture.write_bytes(PNG)
+    page = open_page()
+    page.locator("#csv input[type=file]").set_input_files(picture)
+    toast = page.locator("[data-testid=toast-body]")
+    toast.first.wait_for()
+    assert "PNG image" in toast.first.inner_text()
+    assert "Traceback" not in page.content()
+    _choose_sample(page)
+    assert "2,250" in page.inner_text("#data-summary")
+
+
+def test_page_says_what_is_wrong_with_a_value_and_starts_nothing(open_page: OpenPage, server: Server) -> None:
+    page = open_page()
+    before = set(server.runs.iterdir())
+    page.click("#start")
+    page.locator("[data-testid=toast-body]", has_text="Choose a CSV file first").wait_for()
+    _choose_sample(page)
+    page.click("#advanced > button")
+    _number(page, "Train", 0.9)
+    page.click("#start")
+    page.locator("[data-testid=toast-body]", has_text="add up to 1").first.wait_for()
+    assert set(server.runs.iterdir()) == before
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_page_fits_a_phone_and_has_enough_contrast(open_page: OpenPage, dark: bool) -> None:
+    page = open_page(width=390, height=844, dark=dark)
+    _choose_sample(page)
+    for name in ("Train", "Predict", "Topic", "Embeddings", "Similarity", "Guide"):
+        _go_to(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    _go_to(page, "Train")
+    found = Axe().run(page, options={"runOnly": ["color-contrast", "label", "button-name", "aria-progressbar-name"]})
+    assert found.violations_count == 0, found.generate_report()
