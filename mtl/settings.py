@@ -35,4 +35,4 @@ class Settings(BaseSettings):
 @cache
 def settings() -> Settings:
     """Return the settings of this process."""
-    return Settings()  # type: ignore[call-arg]  # every field has a default
+    return Settings()

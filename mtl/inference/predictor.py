@@ -15,6 +15,7 @@ import torch
 from mtl.config import RunConfig
 from mtl.data.batching import by_token_budget, pad, tokenise
 from mtl.errors import CheckpointError, UserError
+from mtl.modeling.encoder import max_length_of
 from mtl.modeling.heads import Prediction
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.runs.checkpoint import load_checkpoint
@@ -72,14 +73,14 @@ class Predictor:
         answers: list[dict[str, Prediction]] = [{} for _ in texts]
         for start in range(0, len(texts), CHUNK):
             chunk = texts[start : start + CHUNK]
-            tokens = tokenise(chunk, self.model.encoder.tokenizer, self.model.encoder.max_seq_length)
+            tokens = tokenise(chunk, self.model.encoder.tokenizer, max_length_of(self.model.encoder))
             for indices in by_token_budget([len(ids) for ids in tokens["input_ids"]]):
                 rows = {name: [values[i] for i in indices] for name, values in tokens.items()}
                 with torch.inference_mode():
                     encoded = self.model.encode(pad(rows, self.model.encoder.tokenizer))
                     vectors[[start + i for i in indices]] = encoded["sentence_embedding"].cpu().numpy()
                     for task in wanted:
-                        head = self.model.heads[task.key]
+                        head = self.model.head(task.key)
                         for i, prediction in zip(indices, head.decode(head(encoded)), strict=True):
                             answers[start + i][task.name] = prediction
         return vectors, answers

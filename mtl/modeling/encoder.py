@@ -75,6 +75,22 @@ def load_encoder(
     return SentenceTransformer(modules=modules, device="cpu")
 
 
+def transformer_of(encoder: SentenceTransformer) -> Any:
+    """Return the pretrained Transformer inside an encoder: the `PreTrainedModel` without pooling and what follows."""
+    return encoder[0].model
+
+
+def max_length_of(encoder: SentenceTransformer) -> int:
+    """Return how many tokens of a text an encoder reads.
+
+    Raises:
+        ValueError: The encoder does not say; `load_encoder` always sets it.
+    """
+    if encoder.max_seq_length is None:
+        raise ValueError("the encoder does not say how many tokens it reads")
+    return encoder.max_seq_length
+
+
 def encoder_folder(name: str) -> Path | None:
     """Return the local folder of an encoder: the bundled one, a folder by that path, or None for a Hub id.
 
@@ -155,7 +171,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def _length_limit(transformer: Transformer) -> int:
+def _length_limit(transformer: Any) -> int:
     """Return how many tokens the position embeddings allow."""
     tokenizer_limit = int(min(transformer.tokenizer.model_max_length, 8192))
     positions = getattr(transformer.config, "max_position_embeddings", -1)

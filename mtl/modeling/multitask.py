@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -39,6 +40,10 @@ class MultiTaskModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def head(self, key: str) -> Head:
+        """Return the head of a task."""
+        return cast(Head, self.heads[key])
+
     def encode(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run the encoder once.
 
@@ -71,7 +76,7 @@ class MultiTaskModel(nn.Module):
         if not wanted:
             return {}
         encoded = self.encode(features)
-        return {key: self.heads[key](encoded) for key in wanted}
+        return {key: self.head(key)(encoded) for key in wanted}
 
     def losses(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the loss of every task that has a label in this batch; the others are absent.
@@ -81,7 +86,7 @@ class MultiTaskModel(nn.Module):
             labels: Task key -> class indices. Shape: (B,).
         """
         return {
-            key: self.heads[key].loss(values, labels[key].to(values.device, non_blocking=True))
+            key: self.head(key).loss(values, labels[key].to(values.device, non_blocking=True))
             for key, values in logits.items()
             if bool((labels[key] != IGNORE_INDEX).any())
         }

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from sentence_transformers.base.modules.module import Module
 from sentence_transformers.sentence_transformer.modules.pooling import Pooling
-from torch import Tensor, nn
+from torch import nn
 
 from mtl.config import Pooling as PoolingName
 
@@ -31,11 +31,12 @@ class AttentionPooling(Module):
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `sentence_embedding` to the features.
 
         Args:
             features: With `token_embeddings`, shape (B, T, D), and `attention_mask`, shape (B, T).
+            kwargs: Ignored; sentence-transformers passes what other modules understand.
         """
         tokens = features["token_embeddings"]
         scores = self.score(tokens).squeeze(-1)

@@ -31,9 +31,9 @@ def metrics_table(history: History, tasks: Sequence[TaskSpec]) -> tuple[list[str
         row += [sides["train"].get("loss"), sides["validation"].get("loss")]
         row += [sides["train"].get("mean_score"), sides["validation"].get("mean_score"), int(event["improved"])]
         for task in tasks:
-            for side in sides.values():
-                row.append(side["losses"].get(task.name))
-                row += [side["scores"].get(task.name, {}).get(metric) for metric in METRICS]
+            for scored in sides.values():
+                row.append(scored["losses"].get(task.name))
+                row += [scored["scores"].get(task.name, {}).get(metric) for metric in METRICS]
         rows.append(["" if value is None else value for value in row])
     return header, rows
 

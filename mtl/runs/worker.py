@@ -210,7 +210,9 @@ def main(arguments: list[str]) -> int:
 
 def _watch_server(stop: StopRequest) -> None:
     """Wait for the end of standard input, which the server holds open."""
-    sys.stdin.buffer.read()
+    # not through sys.stdin: a thread that waits inside its buffer makes the interpreter abort at exit
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     stop.ask("interrupted", "The server went away.")
 
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -59,12 +60,13 @@ def write_folder(predictor: Predictor, folder: Path, name: str) -> list[str]:
         model.encoder.save(str(folder), create_model_card=False)
     else:
         notes.append(ATTENTION_NOTE)
-        model.encoder[0].save(str(folder))
+        transformer: Any = model.encoder[0]
+        transformer.save(str(folder))
         save_file({key: value.contiguous() for key, value in pooling.state_dict().items()}, folder / POOLING_FILE)
     heads: dict[str, torch.Tensor] = {
         f"{key}.{parameter}": value.detach().cpu().contiguous()
-        for key, head in model.heads.items()
-        for parameter, value in head.state_dict().items()
+        for key in model.heads
+        for parameter, value in model.head(key).state_dict().items()
     }
     save_file(heads, folder / "heads.safetensors")
     (folder / "tasks.json").write_text(

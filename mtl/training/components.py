@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -18,6 +19,7 @@ from torch import nn
 
 from mtl.config import RunConfig
 from mtl.errors import CheckpointError, ConfigError
+from mtl.modeling.encoder import transformer_of
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.modeling.pooling import AttentionPooling
 from mtl.tasks import TaskSpec
@@ -55,7 +57,7 @@ def encoder_components(encoder: SentenceTransformer) -> dict[str, nn.Module]:
     Raises:
         CheckpointError: The encoder has no stack of layers.
     """
-    transformer = encoder[0].model
+    transformer = transformer_of(encoder)
     embeddings, layers = _find_embeddings_and_layers(transformer)
     parts: dict[str, nn.Module] = {"embeddings": embeddings}
     parts |= {f"layer.{number}": layer for number, layer in enumerate(layers)}
@@ -78,7 +80,7 @@ def components(model: MultiTaskModel) -> dict[str, nn.Module]:
     return encoder_components(model.encoder) | heads
 
 
-def _find_embeddings_and_layers(transformer: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
+def _find_embeddings_and_layers(transformer: Any) -> tuple[nn.Module, nn.ModuleList]:
     """Find the stack of layers (the module list with the most weights) and the part that holds the word embeddings."""
     stacks = [module for module in transformer.modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not stacks:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import Batch, Tokenised, by_token_budget, shuffled_buckets
 from mtl.data.splitting import Examples, Splits
+from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.training.components import ParameterGroup, freeze, parameter_groups, snapshot
 from mtl.training.events import EpochEnd, EvaluationStep, Event, RunBegin, RunEnd, StepEnd
@@ -203,8 +204,8 @@ def evaluation(
 
 def tokenised(model: MultiTaskModel, examples: Examples) -> Tokenised:
     """Tokenise examples and encode their labels as this model's heads want them."""
-    encoders = {task.key: (task.name, model.heads[task.key].encode) for task in model.tasks}
-    return Tokenised(examples, model.encoder.tokenizer, model.encoder.max_seq_length, encoders)
+    encoders = {task.key: (task.name, model.head(task.key).encode) for task in model.tasks}
+    return Tokenised(examples, model.encoder.tokenizer, max_length_of(model.encoder), encoders)
 
 
 def _optimizer(groups: Sequence[ParameterGroup], config: RunConfig) -> torch.optim.Optimizer:

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from mtl.config import TrainingConfig
+from mtl.modeling.encoder import max_length_of, transformer_of
 from mtl.modeling.multitask import MultiTaskModel
 
 MAX_BFLOAT16_ERROR = 1e-3
@@ -79,11 +79,11 @@ def best_device() -> str:
 
 
 def _attentions(model: MultiTaskModel) -> list[str]:
-    return ["eager", "sdpa"] if getattr(model.encoder[0].model, "_supports_sdpa", False) else ["eager"]
+    return ["eager", "sdpa"] if getattr(transformer_of(model.encoder), "_supports_sdpa", False) else ["eager"]
 
 
 def _set_attention(model: MultiTaskModel, attention: str) -> None:
-    transformer = model.encoder[0].model
+    transformer = transformer_of(model.encoder)
     if getattr(transformer.config, "_attn_implementation", None) != attention:
         transformer.set_attn_implementation(attention)
 
@@ -92,7 +92,7 @@ def _measured(model: MultiTaskModel, candidates: list[tuple[str, str]], cache_di
     key = _machine_and_encoder(model, candidates)
     file = cache_dir / "numerics.json" if cache_dir else None
     known: dict[str, list[str]] = _read(file) if file else {}
-    if known.get(key) not in map(list, candidates):  # not measured yet, or spoilt
+    if known.get(key) not in [list(candidate) for candidate in candidates]:  # not measured yet, or spoilt
         known[key] = list(_fastest(model, candidates))
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _machine_and_encoder(model: MultiTaskModel, candidates: list[tuple[str, str]
         torch.__version__,
         str(torch.get_num_threads()),
         torch.backends.cpu.get_cpu_capability(),
-        model.encoder[0].model.config.to_json_string(),
+        transformer_of(model.encoder).config.to_json_string(),
         repr(candidates),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -126,13 +126,13 @@ def _machine_and_encoder(model: MultiTaskModel, candidates: list[tuple[str, str]
 
 def _fastest(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> tuple[str, str]:
     """Time a forward and a backward pass of each candidate; bfloat16 must also agree with float32."""
-    transformer: nn.Module = model.encoder[0].model
+    transformer = transformer_of(model.encoder)
     wanted = [parameter.requires_grad for parameter in transformer.parameters()]
     transformer.requires_grad_(True)
     vocabulary = transformer.get_input_embeddings().weight.shape[0]
     with torch.random.fork_rng():
         generator = torch.Generator().manual_seed(0)
-        shape = (PROBE_TEXTS, min(PROBE_TOKENS, model.encoder.max_seq_length or PROBE_TOKENS))
+        shape = (PROBE_TEXTS, min(PROBE_TOKENS, max_length_of(model.encoder)))
         ids = torch.randint(vocabulary, shape, generator=generator)
         features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         embeddings: dict[str, torch.Tensor] = {}

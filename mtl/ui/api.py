@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,15 @@ def _inference(context: AppContext) -> None:
         """Ask every head about one text, from one encoder pass. Returns label, confidence, probabilities per task."""
         return predict.predict(context, text, checkpoint, token)
 
-    for name, handler in {
+    handlers: dict[str, Callable[..., Any]] = {
         "embed": embed,
         "similarity": compare,
         "search": search,
         "topic": topic,
         "sentiment": sentiment,
         "predict": ask,
-    }.items():
+    }
+    for name, handler in handlers.items():
         gr.api(guarded(handler), api_name=name, concurrency_limit=4, concurrency_id="inference")
 
 

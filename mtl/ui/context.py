@@ -41,7 +41,9 @@ def guarded(handler: Callable[Parameters, Result]) -> Callable[Parameters, Resul
         except gr.Error:
             raise
         except UserError as error:
-            raise gr.Error(html.escape(str(error), quote=False), title="That did not work", print_exception=False) from None
+            raise gr.Error(
+                html.escape(str(error), quote=False), title="That did not work", print_exception=False
+            ) from None
         except Exception:
             number = secrets.token_hex(4)
             log.exception("report %s", number)

@@ -50,7 +50,7 @@ class PlanSection:
         summary: What it would train.
     """
 
-    fields: dict[str, gr.components.Component] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
     heads: gr.Dataframe | None = None
     summary: gr.HTML | None = None
 
@@ -99,7 +99,7 @@ def build(data: DataSection) -> PlanSection:
     return section
 
 
-def _rate(fields: dict[str, gr.components.Component], name: str, label: str, info: str = "peak learning rate") -> None:
+def _rate(fields: dict[str, Any], name: str, label: str, info: str = "peak learning rate") -> None:
     path = f"training.{name}_learning_rate"
     value = PRESETS["balanced"].get(f"{name}_learning_rate", 0)
     fields[path] = gr.Number(value, label=label, info=info, minimum=0, maximum=1, min_width=110)
