@@ -11,7 +11,7 @@ from pydantic import BaseModel
 TaskKind = Literal["classification", "token_classification"]
 
 # A head lives under its key in torch's ModuleDict, which refuses the names of its own attributes
-# (tests/test_tasks.py holds this list equal to what torch refuses).
+# (tests/test_tasks.py holds this list equal to what torch refuses; transformers adds smart_apply to every module).
 RESERVED_KEYS = frozenset(
     """add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches
     eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys
@@ -19,7 +19,7 @@ RESERVED_KEYS = frozenset(
     register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
     register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
-    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
+    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory smart_apply state_dict to
     to_empty train training type update values xpu zero_grad t_destination""".split()
 )
 

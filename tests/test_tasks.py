@@ -67,7 +67,8 @@ def test_tasks_reserved_keys_are_the_names_torch_refuses() -> None:
     from torch import nn
 
     own = {name for name in dir(nn.ModuleDict()) if not name.startswith("_")}
-    assert {name.lower() for name in own} == RESERVED_KEYS
+    # transformers gives every module a smart_apply once it has loaded a model
+    assert {name.lower() for name in own} | {"smart_apply"} == RESERVED_KEYS
     for name in own:
         with pytest.raises((KeyError, TypeError, AttributeError)):
             nn.ModuleDict().add_module(name, nn.Identity())

@@ -104,6 +104,8 @@ class Predictor:
 
     def search(self, query: str, texts: Sequence[str], k: int = 5) -> list[tuple[int, float]]:
         """Return the indices and cosine similarities of the k texts nearest to a query, the nearest first."""
+        if not texts:
+            return []
         wanted = unit(self.embed([query]))[0]
         scores = np.concatenate([unit(self.embed(texts[i : i + BLOCK])) @ wanted for i in range(0, len(texts), BLOCK)])
         order = np.argsort(-scores, kind="stable")[:k]

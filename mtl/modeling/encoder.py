@@ -64,15 +64,36 @@ def load_encoder(
     if max_length is not None and max_length > limit:
         raise CheckpointError(f"The encoder {name} reads at most {limit} tokens; encoder.max_length is {max_length}.")
     transformer.max_seq_length = max_length or min(transformer.max_seq_length or limit, limit)
-    size = transformer.get_embedding_dimension()
-    modules: list[nn.Module] = [transformer, POOLINGS[pooling](size)]
+    rest = after_transformer(
+        transformer.get_embedding_dimension(),
+        pooling=pooling,
+        projection=projection,
+        layer_norm=layer_norm,
+        normalize=normalize,
+    )
+    return SentenceTransformer(modules=[transformer, *rest], device="cpu")
+
+
+def after_transformer(
+    size: int, *, pooling: PoolingName, projection: int | None, layer_norm: bool, normalize: bool
+) -> list[nn.Module]:
+    """Make what follows the Transformer: pooling [-> projection] [-> LayerNorm] [-> L2 normalisation].
+
+    Args:
+        size: Width of the token vectors.
+        pooling: How they become one.
+        projection: Width of a linear layer after pooling, or None.
+        layer_norm: Whether a LayerNorm follows.
+        normalize: Whether embeddings are scaled to length 1.
+    """
+    modules: list[nn.Module] = [POOLINGS[pooling](size)]
     if projection is not None:
         modules.append(Dense(size, projection, activation_function=None))
     if layer_norm:
         modules.append(LayerNorm(projection or size))
     if normalize:
         modules.append(Normalize())
-    return SentenceTransformer(modules=modules, device="cpu")
+    return modules
 
 
 def transformer_of(encoder: SentenceTransformer) -> Any:

@@ -17,10 +17,10 @@ from sentence_transformers.base.modules.dense import Dense
 from sentence_transformers.sentence_transformer.modules.layer_norm import LayerNorm
 from torch import nn
 
-from mtl.config import RunConfig
+from mtl.config import RunConfig, TaskConfig, task_specs
 from mtl.errors import CheckpointError, ConfigError
-from mtl.modeling.encoder import transformer_of
-from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.encoder import after_transformer, transformer_of
+from mtl.modeling.multitask import MultiTaskModel, build_head
 from mtl.modeling.pooling import AttentionPooling
 from mtl.tasks import TaskSpec
 
@@ -193,6 +193,46 @@ def plan(sizes: Mapping[str, int], config: RunConfig, tasks: Sequence[TaskSpec])
     frozen = resolve_freeze(sizes, config.training.freeze or (), tasks)
     rates = peak_rates(sizes, config, tasks)
     return [PlanRow(name, size, rates[name], name not in frozen) for name, size in sizes.items()]
+
+
+def planned_sizes(encoder: SentenceTransformer, config: RunConfig) -> dict[str, int]:
+    """Count the weights of each part of the model that a run would build, without building it.
+
+    Args:
+        encoder: The run's base encoder, loaded with any pooling.
+        config: Prepared, so that the labels are known.
+    """
+    parts = {name: part for name, part in encoder_components(encoder).items() if name not in NEW_PARTS.values()}
+    settings = config.encoder
+    transformer: Any = encoder[0]
+    size: int = transformer.get_embedding_dimension()
+    with torch.device("meta"):  # modules with shapes and no weights
+        modules = after_transformer(
+            size,
+            pooling=settings.pooling,
+            projection=settings.projection,
+            layer_norm=settings.layer_norm,
+            normalize=settings.normalize,
+        )
+        parts |= {NEW_PARTS[type(module)]: module for module in modules if type(module) in NEW_PARTS}
+        for task in task_specs(config):
+            head = build_head(task, settings.projection or size, config.tasks.get(task.name, TaskConfig()))
+            parts[f"head.{task.key}"] = head
+    return part_sizes(parts)
+
+
+def freeze_warnings(learns: bool, frozen_heads: Sequence[str]) -> list[str]:
+    """Say what a person should know of what they froze, before they wait for it.
+
+    Args:
+        learns: Whether any part learns.
+        frozen_heads: Names of the heads that do not.
+    """
+    if not learns:
+        return ["Everything is frozen: nothing is learnt, and the heads keep their random start."]
+    if frozen_heads:
+        return [f"{' and '.join(frozen_heads)} is frozen at its random start, so the rest must adapt to it."]
+    return []
 
 
 def part_sizes(parts: Mapping[str, nn.Module]) -> dict[str, int]:

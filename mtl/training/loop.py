@@ -14,7 +14,7 @@ from mtl.data.batching import Batch, Tokenised, by_token_budget, shuffled_bucket
 from mtl.data.splitting import Examples, Splits
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel
-from mtl.training.components import ParameterGroup, freeze, parameter_groups, snapshot
+from mtl.training.components import ParameterGroup, freeze, freeze_warnings, parameter_groups, snapshot
 from mtl.training.events import EpochEnd, EvaluationStep, Event, RunBegin, RunEnd, StepEnd
 from mtl.training.metrics import Evaluation, Meter
 from mtl.training.numerics import settle
@@ -115,13 +115,8 @@ class _Setup:
     @property
     def begin(self) -> RunBegin:
         """The first event, with what a person should know before waiting."""
-        warnings: list[str] = []
         frozen = {group.component for group in self.groups if not group.trainable}
-        heads = [f'"{task.name}"' for task in self.model.tasks if f"head.{task.key}" in frozen]
-        if not self.learning:
-            warnings.append("Everything is frozen: nothing is learnt, and the heads keep their random start.")
-        elif heads:
-            warnings.append(f"The head of {' and '.join(heads)} is frozen at its random start; the rest adapts to it.")
+        warnings = freeze_warnings(bool(self.learning), sorted(part for part in frozen if part.startswith("head.")))
         if not len(self.validation):
             warnings.append("There are no validation rows, so the last epoch is kept instead of the best.")
         return RunBegin(

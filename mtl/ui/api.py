@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mtl.config import from_dict, read_yaml
-from mtl.reports.progress import progress
+from mtl.runs.progress import progress
 from mtl.runs.store import STARTER
 from mtl.ui.context import AppContext, guarded, lines
 from mtl.ui.tabs import classify, predict, similarity

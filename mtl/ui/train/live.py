@@ -11,7 +11,7 @@ import gradio as gr
 from mtl.config import RunConfig
 from mtl.errors import CheckpointError, DataError, UserError
 from mtl.reports.plots import epochs, loss_curves, score_curves
-from mtl.reports.progress import duration, progress
+from mtl.runs.progress import duration, progress
 from mtl.runs.store import Run, Status
 from mtl.settings import settings
 from mtl.ui import html

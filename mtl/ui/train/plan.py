@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -17,16 +16,13 @@ from mtl.config import (
     PRESETS,
     SCHEDULE_HELP,
     SELECTION_HELP,
-    EncoderConfig,
     Preset,
     RunConfig,
     from_dict,
-    task_specs,
 )
-from mtl.data.preparing import prepare
-from mtl.ui import html
-from mtl.ui.context import guarded, read_upload
+from mtl.ui.context import guarded
 from mtl.ui.train.data import DataSection
+from mtl.ui.train.preview import preview_html
 
 FREEZE_GROUPS = ["everything", "encoder", "embeddings"]
 MINILM_LAYERS = [f"layer.{number}" for number in range(6)]
@@ -190,7 +186,7 @@ def _wire(section: PlanSection, data: DataSection, preset: gr.Radio) -> None:
     inputs = form_inputs(section, data)
 
     def preview(values: dict[gr.components.Component, Any]) -> str:
-        return _preview(form_values(section, data, values), values[data.path])
+        return preview_html(form_values(section, data, values), values[data.path])
 
     changes = [component.change for component in [*section.fields.values(), data.task_columns, data.text_column]]
     gr.on(
@@ -259,82 +255,3 @@ def form_values(section: PlanSection, data: DataSection, values: Mapping[gr.comp
         if name in tasks
     }
     return from_dict(nested)
-
-
-def _preview(config: RunConfig, path: str) -> str:
-    """Say what the run would train; without a file, what it would train of the encoder."""
-    if not path:
-        return ""
-    table = read_upload(path)
-    prepared = prepare(table, config)
-    from mtl.training.components import plan  # torch: only once there is something to plan
-
-    sizes = _encoder_sizes(config.encoder)
-    tasks = task_specs(prepared.config)
-    width = config.encoder.projection or _width(config.encoder)
-    for task in tasks:
-        hidden = width * width + width if prepared.config.tasks[task.name].head == "mlp" else 0
-        sizes[f"head.{task.key}"] = hidden + width * len(task.labels) + len(task.labels)
-    rows = plan(sizes, prepared.config, tasks)
-    total, learning = sum(row.parameters for row in rows), sum(row.parameters for row in rows if row.trainable)
-    training = prepared.config.training
-    per_epoch = -(-len(prepared.split.train) // (training.batch_size or 1))
-    epochs = training.epochs if isinstance(training.epochs, int) else 0
-    longest = _cut_texts(config.encoder, table.columns[prepared.columns.text])
-    header = (
-        f'<div class="trainable" id="trainable"><b>{learning / 1e6:.2f} M</b> of {total / 1e6:.2f} M parameters learn '
-        f"({learning / total:.0%}) · {epochs} epochs × {per_epoch} steps</div>"
-    )
-    table_html = html.table(
-        ["part", "parameters", "peak rate"],
-        [
-            (row.component, f"{row.parameters:,}", f"{row.learning_rate:.0e}" if row.trainable else "frozen")
-            for row in rows
-        ],
-        caption="What learns, and how fast",
-    )
-    warning = "" if learning else html.notes(["Everything is frozen: nothing will be learnt."], "problem")
-    return (
-        f"{header}{html.bar(learning / total, 'share of the parameters that learn')}{warning}"
-        f'<p class="hint">{html.escape(longest)}</p>'
-        f'<details class="classes"><summary>Part by part</summary>{table_html}</details>'
-    )
-
-
-@lru_cache(maxsize=8)
-def _loaded(name: str) -> Any:
-    """Load an encoder once to count and to tokenise; its pooling does not matter for that."""
-    from mtl.modeling.encoder import load_encoder
-
-    return load_encoder(name)
-
-
-def _encoder_sizes(encoder: EncoderConfig) -> dict[str, int]:
-    from mtl.training.components import encoder_components, part_sizes
-
-    sizes = part_sizes(encoder_components(_loaded(encoder.name)))
-    width = _width(encoder)
-    if encoder.pooling == "attention":
-        sizes["pooling"] = width + 1
-    if encoder.projection:
-        sizes["projection"] = width * encoder.projection + encoder.projection
-    if encoder.layer_norm:
-        sizes["layer_norm"] = 2 * (encoder.projection or width)
-    return sizes
-
-
-def _width(encoder: EncoderConfig) -> int:
-    return int(_loaded(encoder.name)[0].get_embedding_dimension())
-
-
-def _cut_texts(encoder: EncoderConfig, texts: list[str]) -> str:
-    """Say how many texts are longer than the encoder reads."""
-    from mtl.data.batching import tokenise
-
-    loaded = _loaded(encoder.name)
-    limit = encoder.max_length or loaded.max_seq_length
-    sample = texts[:5000]
-    tokens = tokenise(sample, loaded.tokenizer, limit + 1)["input_ids"]
-    cut = sum(len(ids) > limit for ids in tokens)
-    of = f"the first {len(sample):,}" if len(sample) < len(texts) else f"{len(sample):,}"
-    return f"Texts longer than {limit} tokens are cut: {cut:,} of {of}."
