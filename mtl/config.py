@@ -70,7 +70,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "head_learning_rate": 1e-4,
     },
     "frozen": {
-        "epochs": "auto", "batch_size": 32, "patience": 5, "warmup": 0.1, "freeze": ("encoder",),
+        "epochs": 20, "batch_size": 32, "patience": 5, "warmup": 0.1, "freeze": ("encoder",),
         "embeddings_learning_rate": 5e-6, "encoder_learning_rate": 5e-5, "projection_learning_rate": 1e-3,
     },
 }  # fmt: skip

@@ -511,7 +511,7 @@ def test_config_override_refuses_what_it_cannot_set(setting: str, sentence: str)
                 "optimizer": "adamw",
             },
         ),
-        ("frozen", {"epochs": 3, "batch_size": 32, "patience": 5, "freeze": ("encoder",), "head_learning_rate": 1e-2}),
+        ("frozen", {"epochs": 20, "batch_size": 32, "patience": 5, "freeze": ("encoder",), "head_learning_rate": 1e-2}),
     ],
 )
 def test_config_resolve_fills_in_the_presets_values(preset: str, values: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ class Batch:
     """What one step needs.
 
     Attributes:
-        features: The encoder's inputs. Shape: each (B, T).
+        features: The encoder's inputs, shape (B, T) each; or `sentence_embedding` computed before, shape (B, D).
         labels: Task key -> class indices, `IGNORE_INDEX` where the cell is empty. Shape: (B,)
         indices: Position of each text among the examples.
     """
@@ -45,6 +45,10 @@ class Tokenised:
         tokenizer: A Hugging Face tokenizer.
         max_length: Longest text in tokens; the rest is cut.
         encoders: Task key -> (task name, the head's `encode`).
+
+    Attributes:
+        lengths: Tokens of each text.
+        embeddings: Set when nothing in the encoder learns: batches then hold these instead of tokens. Shape: (N, D).
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Tokenised:
         self.examples = examples
         self._tokenizer = tokenizer
         self._tokens = tokenise(examples.texts, tokenizer, max_length)
+        self.embeddings: Tensor | None = None
         self.lengths = [len(ids) for ids in self._tokens["input_ids"]]
         self._labels = {key: encode(examples.cells[name]) for key, (name, encode) in encoders.items()}
 
@@ -66,8 +71,11 @@ class Tokenised:
     def batch(self, indices: Sequence[int]) -> Batch:
         """Cut out one batch, padded to its own longest text."""
         chosen = list(indices)
+        labels = {key: values[chosen] for key, values in self._labels.items()}
+        if self.embeddings is not None:
+            return Batch({"sentence_embedding": self.embeddings[chosen]}, labels, chosen)
         features = pad({name: [rows[i] for i in chosen] for name, rows in self._tokens.items()}, self._tokenizer)
-        return Batch(features, {key: labels[chosen] for key, labels in self._labels.items()}, chosen)
+        return Batch(features, labels, chosen)
 
     def batches(self, order: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """Cut out the batches of an epoch, one after the other."""

@@ -48,12 +48,15 @@ class MultiTaskModel(nn.Module):
         """Run the encoder once.
 
         Args:
-            features: `input_ids`, `attention_mask` … Shape: each (B, T).
+            features: `input_ids`, `attention_mask` … Shape: each (B, T). With a `sentence_embedding` that was computed
+                before, shape (B, D), there is nothing left to run.
 
         Returns:
             The features with `token_embeddings`, shape (B, T, D), and `sentence_embedding`, shape (B, D), added.
         """
         features = {name: value.to(self.device, non_blocking=True) for name, value in features.items()}
+        if "sentence_embedding" in features:
+            return features
         transformer, *rest = self.encoder
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             features = transformer(features)

@@ -170,9 +170,9 @@ def principal_plane(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float
         The points, shape (N, 2), and the share of the variance along each direction. The sign of a direction is
         fixed by its largest entry, so equal input gives equal pictures.
     """
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    if len(vectors) < 3 and len(vectors) < 2:
+    if len(vectors) < 2:
         return np.zeros((len(vectors), 2)), (0.0, 0.0)
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
     plane = np.zeros((2, vectors.shape[1]))
     found = min(2, len(directions))

@@ -37,6 +37,7 @@ HEADLINES = {
 }
 PHASES = {
     "starting": "Loading the encoder and the data",
+    "embedding": "Embedding the texts, once",
     "training": "Training",
     "validating": "Scoring the validation rows",
     "testing": "Scoring the test rows, once",

@@ -24,7 +24,7 @@ from mtl.errors import CheckpointError, DataError
 from mtl.runs.files import append_record, read_records, write_atomic, write_json
 
 State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "interrupted"]
-Phase = Literal["waiting", "starting", "training", "validating", "testing", "finished"]
+Phase = Literal["waiting", "starting", "embedding", "training", "validating", "testing", "finished"]
 FINAL: frozenset[str] = frozenset({"done", "stopped", "failed", "diverged", "interrupted"})
 STARTER = "starter"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}")

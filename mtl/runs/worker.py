@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mtl.training.events import EpochEnd, Event, RunEnd
 
 log = logging.getLogger(__name__)
-PHASES: dict[str, Phase] = {"validation": "validating", "test": "testing"}
+PHASES: dict[str, Phase] = {"embedding": "embedding", "validation": "validating", "test": "testing"}
 STOP_POLL_SECONDS = 0.2
 
 

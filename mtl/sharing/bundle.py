@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from mtl.config import RunConfig, to_yaml
+from mtl.config import DEFAULT_ENCODER, RunConfig, to_yaml
 from mtl.inference.predictor import Predictor
 from mtl.modeling.pooling import AttentionPooling
+from mtl.training.components import NEW_PARTS, encoder_components
 
 ATTENTION_NOTE = (
     "This encoder pools with learned attention, which sentence-transformers has no module for: the folder holds the "
-    "Transformer and pooling.safetensors, and SentenceTransformer(path) would pool with the mean instead. "
-    "Use mtl.Predictor for the embeddings that were trained."
+    "Transformer and, in pooling.safetensors, the attention and what follows it; SentenceTransformer(path) would pool "
+    "with the mean instead. Use mtl.Predictor for the embeddings that were trained."
 )
 HEADS_NOTE = (
     "sentence-transformers has no notion of task heads; they are in heads.safetensors, their labels in tasks.json, "
@@ -42,11 +45,14 @@ def export_bundle(predictor: Predictor, output: Path, name: str) -> list[str]:
         notes = write_folder(predictor, folder, name)
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = output.with_name(f".{output.name}.tmp")
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for file in sorted(folder.rglob("*")):
-                if file.is_file():
-                    archive.write(file, file.relative_to(scratch))
-        temporary.replace(output)
+        try:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                for file in sorted(folder.rglob("*")):
+                    if file.is_file():
+                        archive.write(file, file.relative_to(scratch))
+            temporary.replace(output)
+        finally:
+            temporary.unlink(missing_ok=True)
     return notes
 
 
@@ -54,21 +60,16 @@ def write_folder(predictor: Predictor, folder: Path, name: str) -> list[str]:
     """Write the bundle's folder; see `export_bundle`."""
     model = predictor.model
     notes = [HEADS_NOTE]
-    pooling = next((module for module in model.encoder if isinstance(module, AttentionPooling)), None)
     folder.mkdir(parents=True)
-    if pooling is None:
-        model.encoder.save(str(folder), create_model_card=False)
-    else:
+    if any(isinstance(module, AttentionPooling) for module in model.encoder):
         notes.append(ATTENTION_NOTE)
         transformer: Any = model.encoder[0]
         transformer.save(str(folder))
-        save_file({key: value.contiguous() for key, value in pooling.state_dict().items()}, folder / POOLING_FILE)
-    heads: dict[str, torch.Tensor] = {
-        f"{key}.{parameter}": value.detach().cpu().contiguous()
-        for key in model.heads
-        for parameter, value in model.head(key).state_dict().items()
-    }
-    save_file(heads, folder / "heads.safetensors")
+        parts = encoder_components(model.encoder)
+        save_file(_tensors({name: parts[name] for name in NEW_PARTS.values() if name in parts}), folder / POOLING_FILE)
+    else:
+        model.encoder.save(str(folder), create_model_card=False)
+    save_file(_tensors({key: model.head(key) for key in model.heads}), folder / "heads.safetensors")
     (folder / "tasks.json").write_text(
         json.dumps([task.model_dump(mode="json") for task in model.tasks], indent=1, ensure_ascii=False) + "\n",
         encoding="utf-8",
@@ -78,17 +79,25 @@ def write_folder(predictor: Predictor, folder: Path, name: str) -> list[str]:
     return notes
 
 
+def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+    """List the weights of named modules as `<module>.<weight>`."""
+    return {
+        f"{name}.{parameter}": value.detach().cpu().contiguous()
+        for name, module in modules.items()
+        for parameter, value in module.state_dict().items()
+    }
+
+
 POOLING_FILE = "pooling.safetensors"
 
 _CARD = """---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
-base_model: {base}
-tags: [sentence-transformers, multi-task-learning, text-classification]
+{base_model}tags: [sentence-transformers, multi-task-learning, text-classification]
 ---
 # {name}
 
-A sentence encoder fine-tuned from [{base}](https://huggingface.co/{base}) together with {count} task heads.
+A sentence encoder fine-tuned from {base} together with {count} task heads.
 Embeddings have {size} dimensions; texts are cut at {max_length} tokens.
 
 | task | classes | validation accuracy | validation macro F1 |
@@ -106,10 +115,11 @@ A linear head is one matrix and one vector; its probabilities are the softmax of
 
 ```python
 import json
+from pathlib import Path
 from safetensors.numpy import load_file
-import numpy as np
 
-heads, tasks = load_file("heads.safetensors"), json.load(open("tasks.json", encoding="utf-8"))
+heads = load_file("heads.safetensors")
+tasks = json.loads(Path("tasks.json").read_text(encoding="utf-8"))
 for task in tasks:
     layers = sorted(k for k in heads if k.startswith(task["key"] + ".") and k.endswith("weight"))
     if len(layers) == 1:                       # a linear head; an "mlp" head has a GELU between its two layers
@@ -125,7 +135,8 @@ for task in tasks:
 
 
 def _card(config: RunConfig, predictor: Predictor, name: str, notes: list[str]) -> str:
-    scores = predictor.manifest["scores"]
+    scores, base = predictor.manifest["scores"], config.encoder.name
+    is_folder = base != DEFAULT_ENCODER and Path(base).is_dir()  # of this machine: no one else's business
 
     def row(task: str, classes: int) -> str:
         found = scores.get(task, {})
@@ -133,7 +144,8 @@ def _card(config: RunConfig, predictor: Predictor, name: str, notes: list[str]) 
         return f"| {task.replace('|', '/')} | {classes} | {' | '.join(cells)} |"
 
     return _CARD.format(
-        base=config.encoder.name,
+        base=f"the local folder {Path(base).name}" if is_folder else f"[{base}](https://huggingface.co/{base})",
+        base_model="" if is_folder else f"base_model: {base}\n",
         name=name,
         count=len(predictor.tasks),
         size=predictor.embedding_size,

@@ -61,7 +61,13 @@ class StepEnd:
 
 @dataclass(frozen=True)
 class EvaluationStep:
-    """A batch of an evaluation is done: a chance to stop, and to show progress."""
+    """A batch is done that is no training step: a chance to stop, and to show progress.
+
+    Attributes:
+        side: `validation` or `test`, or `embedding` while the texts of a frozen encoder are embedded.
+        done: Texts so far.
+        total: Of all.
+    """
 
     side: str
     done: int

@@ -13,7 +13,7 @@ from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import Batch, Tokenised, by_token_budget, shuffled_buckets
 from mtl.data.splitting import Examples, Splits
 from mtl.modeling.encoder import max_length_of
-from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.multitask import MultiTaskModel, embedding_size
 from mtl.training.components import ParameterGroup, freeze, freeze_warnings, parameter_groups, snapshot
 from mtl.training.events import EpochEnd, EvaluationStep, Event, RunBegin, RunEnd, StepEnd
 from mtl.training.metrics import Evaluation, Meter
@@ -44,6 +44,9 @@ def train(
     """
     run = _Setup(model, splits, config, cache_dir)
     yield run.begin
+    if not run.shared:
+        yield from _embed_once(model, run.train)
+        yield from _embed_once(model, run.validation)
     torch.manual_seed(run.seed)  # dropout; the weights were drawn when the model was built
     best, best_epoch, best_value, stale, step, reason = snapshot(model), None, -math.inf, 0, 0, "all epochs done"
     try:
@@ -74,6 +77,22 @@ def train(
         yield RunEnd("diverged", str(error), best_epoch, None)
         return
     yield RunEnd("done", reason, best_epoch, test)
+
+
+@torch.no_grad()
+def _embed_once(model: MultiTaskModel, rows: Tokenised) -> Iterator[Event]:
+    """Compute the embeddings of all rows, once: nothing in the encoder learns, so every epoch would repeat them.
+
+    The batches are in order of length, whatever the seed, so two runs compute the same bits.
+    """
+    model.eval()
+    found = torch.empty(len(rows), embedding_size(model.encoder))
+    done = 0
+    for batch in rows.batches(by_token_budget(rows.lengths)):
+        found[batch.indices] = model.encode(batch.features)["sentence_embedding"].cpu()
+        done += len(batch.indices)
+        yield EvaluationStep("embedding", done, len(rows))
+    rows.embeddings = found
 
 
 class _Setup:
