@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
-from mtl.config import from_dict
+from mtl.config_text import from_dict
 from mtl.data.preparing import cut, prepare
 from mtl.data.reading import Table, is_missing, read_file
 from mtl.data.splitting import Examples, Splits, normalised

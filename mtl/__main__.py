@@ -38,7 +38,8 @@ def train(
     ] = None,
 ) -> None:
     """Fine-tune the encoder and a head per task; print the run, its status and its scores."""
-    from mtl.config import RunConfig, load_config, override
+    from mtl.config import RunConfig
+    from mtl.config_text import load_config, override
     from mtl.data.reading import read_file
     from mtl.runs.store import RunStore
     from mtl.runs.worker import StopRequest, work

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from mtl import config as module
 from mtl.config import (
-    MAX_YAML_BYTES,
     PRESETS,
     DataConfig,
     EncoderConfig,
@@ -22,14 +21,10 @@ from mtl.config import (
     SplitConfig,
     TaskConfig,
     TrainingConfig,
-    from_dict,
-    load_config,
-    override,
-    read_yaml,
     resolve,
     task_specs,
-    to_yaml,
 )
+from mtl.config_text import MAX_YAML_BYTES, from_dict, load_config, override, read_yaml, to_yaml
 from mtl.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

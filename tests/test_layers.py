@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    {"mtl.errors", "mtl.tasks", "mtl.settings", "mtl.config"},
+    {"mtl.errors", "mtl.tasks", "mtl.settings", "mtl.config", "mtl.config_text"},
     {"mtl.data", "mtl.modeling"},
     {"mtl.training"},
     {"mtl.runs", "mtl.inference", "mtl.sharing", "mtl.reports"},
@@ -131,7 +131,7 @@ def test_layers_the_page_loads_torch_only_when_a_function_needs_it(module: str) 
     ("modules", "absent"),
     [
         ("mtl.training.loop", {"gradio", "plotly", "matplotlib"}),
-        ("mtl.config, mtl.tasks, mtl.settings, mtl.errors", {"gradio", "numpy", *HEAVY}),
+        ("mtl.config_text, mtl.config, mtl.tasks, mtl.settings, mtl.errors", {"gradio", "numpy", *HEAVY}),
         ("mtl.config, mtl.runs.store, mtl.runs.queue", {"gradio", *HEAVY}),
         ("mtl.runs.worker", {"gradio", *HEAVY}),
         ("mtl.data.preparing, mtl.data.profile", {"gradio", "torch", "transformers", "sentence_transformers"}),

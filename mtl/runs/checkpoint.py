@@ -21,7 +21,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mtl.config import RunConfig, load_config, to_yaml
+from mtl.config import RunConfig
+from mtl.config_text import load_config, to_yaml
 from mtl.errors import CheckpointError
 from mtl.modeling.encoder import encoder_sha256, file_sha256
 from mtl.modeling.multitask import MultiTaskModel, build_model

@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from mtl.config import RunConfig, load_config, to_yaml
+from mtl.config import RunConfig
+from mtl.config_text import load_config, to_yaml
 from mtl.data.preparing import Prepared, prepare
 from mtl.data.reading import Table, read_table
 from mtl.data.splitting import Split

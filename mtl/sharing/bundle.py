@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mtl.config import DEFAULT_ENCODER, RunConfig, to_yaml
+from mtl.config import DEFAULT_ENCODER, RunConfig
+from mtl.config_text import to_yaml
 from mtl.inference.predictor import Predictor
 from mtl.modeling.pooling import AttentionPooling
 from mtl.training.components import NEW_PARTS, encoder_components

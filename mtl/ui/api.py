@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import from_dict, read_yaml
+from mtl.config_text import from_dict, read_yaml
 from mtl.runs.progress import progress
 from mtl.runs.store import STARTER
 from mtl.ui.context import AppContext, guarded, lines

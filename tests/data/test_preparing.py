@@ -7,7 +7,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from mtl.config import RunConfig, from_dict
+from mtl.config import RunConfig
+from mtl.config_text import from_dict
 from mtl.data.preparing import Prepared, check_labels, cut, prepare, sort_labels, split_counts
 from mtl.data.reading import Table
 from mtl.data.splitting import SIDES

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import mtl
-from mtl.config import RunConfig, TaskConfig, override, task_specs
+from mtl.config import RunConfig, TaskConfig, task_specs
+from mtl.config_text import override
 from mtl.data.reading import Table, read_table
 from mtl.errors import CheckpointError, DataError, UserError
 from mtl.inference import predictor as predictor_module

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl.config import RunConfig, TaskConfig, override, task_specs
+from mtl.config import RunConfig, TaskConfig, task_specs
+from mtl.config_text import override
 from mtl.data.batching import IGNORE_INDEX, Batch
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel, build_model

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from mtl.config import RunConfig, TaskConfig, override, task_specs
+from mtl.config import RunConfig, TaskConfig, task_specs
+from mtl.config_text import override
 from mtl.data.batching import pad, tokenise
 from mtl.errors import CheckpointError
 from mtl.modeling.encoder import encoder_sha256

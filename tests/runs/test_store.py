@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mtl.config import RunConfig, override
+from mtl.config import RunConfig
+from mtl.config_text import override
 from mtl.errors import CheckpointError, ConfigError, DataError, UserError
 from mtl.runs.store import Run, RunStore, open_run, write_csv
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from mtl.config import RunConfig, override, task_specs
+from mtl.config import RunConfig, task_specs
+from mtl.config_text import override
 from mtl.errors import CheckpointError, ConfigError
 from mtl.runs import checkpoint as checkpoint_module
 from mtl.runs.store import Run, RunStore

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
 
-from mtl.config import RunConfig, load_config, override, task_specs
+from mtl.config import RunConfig, task_specs
+from mtl.config_text import load_config, override
 from mtl.inference.predictor import Predictor
 from mtl.modeling.multitask import build_model
 from mtl.runs.store import Run

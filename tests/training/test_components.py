@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.config import RunConfig, TaskConfig, override, task_specs
+from mtl.config import RunConfig, TaskConfig, task_specs
+from mtl.config_text import override
 from mtl.errors import CheckpointError, ConfigError
 from mtl.modeling.multitask import MultiTaskModel, build_model
 from mtl.tasks import TaskSpec

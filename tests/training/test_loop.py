@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl.config import RunConfig, TaskConfig, override, task_specs
+from mtl.config import RunConfig, TaskConfig, task_specs
+from mtl.config_text import override
 from mtl.data.splitting import Examples, Splits
 from mtl.modeling.multitask import MultiTaskModel, build_model
 from mtl.training import loop

@@ -18,8 +18,8 @@ from mtl.config import (
     SELECTION_HELP,
     Preset,
     RunConfig,
-    from_dict,
 )
+from mtl.config_text import from_dict
 from mtl.ui.context import guarded
 from mtl.ui.train.data import DataSection
 from mtl.ui.train.preview import preview_html
