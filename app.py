@@ -9,7 +9,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 from mtl.ui.app import build_demo, launch_options  # noqa: E402
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-logging.getLogger("httpx").setLevel(logging.WARNING)
+for name in ("httpx", "sentence_transformers"):
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 if __name__ == "__main__":
     build_demo().launch(**launch_options())

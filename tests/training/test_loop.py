@@ -174,6 +174,40 @@ def test_loop_freezing_the_encoder_lets_the_new_parts_learn(tiny_splits: Splits,
     assert changed == {"pooling", "projection", "layer_norm", "head.topic", "head.mood"}
 
 
+def test_loop_runs_a_frozen_encoder_over_each_text_once(
+    tiny_model: MultiTaskModel, tiny_splits: Splits, tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = 0
+    transformer = tiny_model.encoder[0]
+    forward = transformer.forward
+
+    def counted(features: dict[str, Tensor]) -> Any:
+        nonlocal encoded
+        encoded += len(features["input_ids"])
+        return forward(features)
+
+    monkeypatch.setattr(transformer, "forward", counted)
+    events = run(tiny_model, tiny_splits, tiny_config, "training.freeze=encoder", "training.epochs=4")
+    assert encoded == sum(beginning(events).rows.values())
+    steps = [event for event in only(EvaluationStep, events) if event.side == "embedding"]
+    assert [step.total for step in steps if step.done == step.total] == [len(tiny_splits.train), 9]
+
+
+def test_loop_embedding_once_changes_nothing_but_the_time(
+    tiny_model: MultiTaskModel, tiny_splits: Splits, tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["training.freeze=encoder", "training.epochs=3"]
+    again = copy.deepcopy(tiny_model)
+    once = run(tiny_model, tiny_splits, tiny_config, *settings)
+    monkeypatch.setattr(loop, "_embed_once", lambda model, rows: iter(()))
+    each_time = run(again, tiny_splits, tiny_config, *settings)
+    assert ending(once).best_epoch == ending(each_time).best_epoch
+    for left, right in zip(only(StepEnd, once), only(StepEnd, each_time), strict=True):
+        assert left.losses == pytest.approx(right.losses, abs=1e-5)
+    for name, value in tiny_model.state_dict().items():
+        torch.testing.assert_close(value, again.state_dict()[name], atol=1e-4, rtol=1e-3)
+
+
 def test_loop_with_everything_frozen_is_a_legal_run_that_learns_nothing(
     tiny_model: MultiTaskModel, tiny_splits: Splits, tiny_config: RunConfig
 ) -> None:

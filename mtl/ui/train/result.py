@@ -72,7 +72,7 @@ def _download(context: AppContext, name: str, token: str) -> Any:
     run = context.open(name, token)
     folder = Path(tempfile.mkdtemp())
     found = [run.path / file for file in FILES] + sorted((run.path / "plots").glob("*.png"))
-    copies = [shutil.copy(file, folder / file.name) for file in found if file.exists()]
+    copies = [str(shutil.copy(file, folder / file.name)) for file in found if file.exists()]
     from mtl.sharing.bundle import export_bundle
 
     bundle = folder / f"{name}.zip"
