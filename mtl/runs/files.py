@@ -44,7 +44,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
         if target.exists():
             target.rename(old)
-        temporary.rename(target)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
         _sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:

@@ -19,7 +19,8 @@ KILL_AFTER_SECONDS = 10.0
 # What a worker may see of the server's environment: nothing that could be a secret.
 ENVIRONMENT = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "VIRTUAL_ENV", "PYTHONPATH",
-    "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
+    "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
+    "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
 )  # fmt: skip
 
 

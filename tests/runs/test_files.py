@@ -67,6 +67,29 @@ def test_files_folder_keeps_the_old_one_on_an_error(tmp_path: Path) -> None:
     assert names(tmp_path) == ["best"]
 
 
+def test_files_folder_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with atomic_folder(tmp_path / "best") as new:
+        (new / "weights").write_text("old")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.suffix == ".tmp":
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    def replace() -> None:
+        with atomic_folder(tmp_path / "best") as new:
+            (new / "weights").write_text("new")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        replace()
+    assert (tmp_path / "best" / "weights").read_text() == "old"
+    assert names(tmp_path) == ["best"]
+
+
 RECORDS: list[Any] = [{"a": 1}, [1.5, None, "x"], {"text": "two\nlines\r, \u2028 and \x85"}, {"Größe": "情感 🎈"}, {}]
 
 
