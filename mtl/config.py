@@ -84,6 +84,11 @@ def _nothing(value: Any) -> Any:
     return () if value in (["nothing"], ("nothing",), [""]) else value
 
 
+def _one(value: Any) -> Any:
+    """Let a single name stand for a list of one, as `--set data.task_columns=topic` means it."""
+    return (value,) if isinstance(value, str) else value
+
+
 def _distinct(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
     for value in values or ():
         if not value.strip():
@@ -96,7 +101,7 @@ def _distinct(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Real = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Rate = Annotated[Real, Field(gt=0, le=1)]
-Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_one), AfterValidator(_distinct)]
 
 
 class Section(BaseModel, frozen=True, extra="forbid", validate_default=True):

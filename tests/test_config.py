@@ -84,12 +84,10 @@ REFUSED: list[tuple[str, Any, str]] = [
     # not text, not a list, not a section
     ("encoder.name", 5, "encoder.name must be text; put it in quotes (it is 5)"),
     ("data.text_column", 5, "data.text_column must be text; put it in quotes (it is 5)"),
-    ("data.files", "a.csv", "data.files must be a list (it is 'a.csv')"),
     ("data.files", [1], "data.files.0 must be text; put it in quotes (it is 1)"),
     ("data.task_columns", ["topic", " "], "data.task_columns: one of the names is empty"),
     ("training.freeze", 5, "training.freeze must be a list (it is 5)"),
     ("training.freeze", ["encoder", "encoder"], "training.freeze: one of the names is listed twice"),
-    ("tasks.topic.labels", "a, b", "tasks.topic.labels must be a list (it is 'a, b')"),
     ("tasks.topic.labels", ["a", 1], "tasks.topic.labels.1 must be text; put it in quotes (it is 1)"),
     ("tasks.topic.labels", ["a", None], "tasks.topic.labels.1 must be text; put it in quotes (it is None)"),
     ("tasks.topic.labels", ["a", "a"], "tasks.topic.labels: one of the names is listed twice (it is ['a', 'a'])"),
@@ -618,3 +616,9 @@ def test_config_every_field_has_its_one_line_description(section: type[Section])
     for field in section.model_fields.values():
         assert field.description
         assert "\n" not in field.description
+
+
+def test_config_a_single_name_stands_for_a_list_of_one() -> None:
+    config = override(RunConfig(), ["data.files=a.csv", "data.task_columns=topic, and more"])
+    assert config.data.files == ("a.csv",)
+    assert config.data.task_columns == ("topic, and more",)

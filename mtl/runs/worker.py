@@ -35,11 +35,16 @@ STOP_POLL_SECONDS = 0.2
 
 
 class StopRequest:
-    """A wish to stop, from a signal, a file or a dead server; the first reason counts."""
+    """A wish to stop, from a signal, a file or a dead server; the first reason counts.
 
-    def __init__(self) -> None:
+    Args:
+        may_exit: Whether the process belongs to the run, so that it may end at once while the libraries load.
+    """
+
+    def __init__(self, *, may_exit: bool = False) -> None:
         self.state: State | None = None
         self.reason = ""
+        self.may_exit = may_exit
 
     def ask(self, state: State, reason: str) -> None:
         """Ask for a stop that ends in this state."""
@@ -65,6 +70,8 @@ def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None =
     except Timeout:
         raise CheckpointError("This run is already being trained by another process.") from None
     with lease:
+        if stop.may_exit:
+            threading.Thread(target=_watch_start, args=(run, stop), daemon=True).start()
         try:
             _Work(run, stop, on_event).train()
         except UserError as error:
@@ -196,11 +203,10 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if hasattr(os, "nice"):
         os.nice(5)  # the page stays responsive
-    stop = StopRequest()
+    stop = StopRequest(may_exit=True)
     signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The run was asked to end by the system."))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal: the server decides
     threading.Thread(target=_watch_server, args=(stop,), daemon=True).start()
-    threading.Thread(target=_watch_start, args=(run, stop), daemon=True).start()
     try:
         return 0 if work(run, stop).state in {"done", "stopped"} else 1
     except UserError as error:

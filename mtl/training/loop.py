@@ -135,7 +135,8 @@ class _Setup:
     def begin(self) -> RunBegin:
         """The first event, with what a person should know before waiting."""
         frozen = {group.component for group in self.groups if not group.trainable}
-        warnings = freeze_warnings(bool(self.learning), sorted(part for part in frozen if part.startswith("head.")))
+        heads = [f"head.{task.name}" for task in self.model.tasks if f"head.{task.key}" in frozen]
+        warnings = freeze_warnings(bool(self.learning), heads)
         if not len(self.validation):
             warnings.append("There are no validation rows, so the last epoch is kept instead of the best.")
         return RunBegin(

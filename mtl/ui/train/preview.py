@@ -20,7 +20,8 @@ def preview_html(config: RunConfig, path: str) -> str:
     from mtl.training.components import freeze_warnings, plan, planned_sizes  # torch: only once there is a plan
 
     sizes = planned_sizes(_loaded(config.encoder.name), prepared.config)
-    rows = plan(sizes, prepared.config, task_specs(prepared.config))
+    tasks = task_specs(prepared.config)
+    rows = plan(sizes, prepared.config, tasks)
     total, learning = sum(row.parameters for row in rows), sum(row.parameters for row in rows if row.trainable)
     training = prepared.config.training
     per_epoch = -(-len(prepared.split.train) // (training.batch_size or 1))
@@ -38,7 +39,8 @@ def preview_html(config: RunConfig, path: str) -> str:
         ],
         caption="What learns, and how fast",
     )
-    frozen_heads = [row.component for row in rows if row.component.startswith("head.") and not row.trainable]
+    frozen = {row.component for row in rows if not row.trainable}
+    frozen_heads = [f"head.{task.name}" for task in tasks if f"head.{task.key}" in frozen]
     warning = html.notes(freeze_warnings(bool(learning), frozen_heads), "problem")
     return (
         f"{header}{html.bar(learning / total, 'share of the parameters that learn')}{warning}"
