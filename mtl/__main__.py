@@ -269,6 +269,8 @@ def _epoch_line(event: EpochEnd) -> str:
 def main() -> None:
     """Run the command line; a mistake of the person is one sentence and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # before torch is imported: threads that wait leave their core to whatever else runs here
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:
