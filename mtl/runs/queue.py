@@ -66,6 +66,11 @@ class RunQueue:
                 self._thread.start()
         self.tick()
 
+    def active(self) -> list[Run]:
+        """Return the runs that train or wait, in the order of their turns."""
+        with self._lock:
+            return [run for run, _ in self._workers.values()] + list(self._waiting)
+
     def position(self, run: Run) -> int:
         """Return how many runs are ahead of a waiting one, counting those that train; 0 if it is not waiting."""
         with self._lock:
@@ -75,7 +80,7 @@ class RunQueue:
     def stop(self, run: Run) -> None:
         """Stop a run: a waiting one at once, a training one after its current batch."""
         with self._lock:
-            if run in self._waiting or any(waiting.name == run.name for waiting in self._waiting):
+            if any(waiting.name == run.name for waiting in self._waiting):
                 self._waiting = deque(waiting for waiting in self._waiting if waiting.name != run.name)
                 run.set_status("stopped", "finished", "Stopped before it began.")
                 return

@@ -151,14 +151,14 @@ def _stopped(context: AppContext, name: str, token: str) -> Any:
 
 
 def _attach(context: AppContext, kept: Any) -> tuple[Any, ...]:
-    """Find the visitor's run again: the one their browser remembers, else, at one's own machine, the active one."""
+    """Find the visitor's run again: the one their browser remembers, else, on a page of one's own, the active one."""
     kept = kept if isinstance(kept, dict) else {}
     name, token = str(kept.get("run") or ""), str(kept.get("token") or "")
     try:
         context.open(name, token)
     except UserError:
-        active = [] if settings().public else [run for run in context.runs() if not run.status.is_final]
-        name = active[-1].name if active else ""
+        active = [] if settings().public else context.queue.active()
+        name = active[0].name if active else ""
     return name, token, gr.Timer(active=bool(name)), ""
 
 
