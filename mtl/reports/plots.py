@@ -218,9 +218,9 @@ def _figure(traces: list[dict[str, Any]], x: str, y: str, y_axis: dict[str, Any]
     return {
         "data": traces,
         "layout": {
-            "xaxis": {**axis, "title": {"text": x}},
+            "xaxis": {**axis, "title": {"text": x, "standoff": 8}},
             "yaxis": {**axis, "title": {"text": y}, **(y_axis or {})},
-            "margin": {"l": 52, "r": 12, "t": 12, "b": 44},
+            "margin": {"l": 56, "r": 16, "t": 14, "b": 52},
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",

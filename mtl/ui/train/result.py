@@ -23,7 +23,9 @@ def build(context: AppContext, live: LiveSection) -> None:
         gr.HTML('<h2 class="step"><span>4</span> Result</h2>')
         summary = gr.HTML(elem_id="result-summary")
         prepare = gr.Button("Prepare the download", elem_id="prepare-download")
-        files = gr.File(label="Model (zip), scores, plots", file_count="multiple", visible=False, elem_id="downloads")
+        files = gr.File(
+            label="The model, and its scores and plots", file_count="multiple", visible=False, elem_id="downloads"
+        )
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
     live.finished.change(
         guarded(lambda name, token: _result(context, name, token)),
@@ -71,10 +73,16 @@ def _download(context: AppContext, name: str, token: str) -> Any:
     """Copy what the visitor may have into a folder of their own; the run folder itself is never served."""
     run = context.open(name, token)
     folder = Path(tempfile.mkdtemp())
-    found = [run.path / file for file in FILES] + sorted((run.path / "plots").glob("*.png"))
-    copies = [str(shutil.copy(file, folder / file.name)) for file in found if file.exists()]
+    results = folder / f"{name}-results"
+    (results / "plots").mkdir(parents=True)
+    for file in FILES:
+        if (run.path / file).exists():
+            shutil.copy(run.path / file, results / file)
+    for plot in (run.path / "plots").glob("*.png"):
+        shutil.copy(plot, results / "plots" / plot.name)
     from mtl.sharing.bundle import export_bundle
 
-    bundle = folder / f"{name}.zip"
-    export_bundle(context.predictor(name, token), bundle, name)
-    return gr.update(value=[str(bundle), *copies], visible=True)
+    model = folder / f"{name}-model.zip"
+    export_bundle(context.predictor(name, token), model, name)
+    archive = shutil.make_archive(str(results), "zip", folder, results.name)
+    return gr.update(value=[str(model), archive], visible=True)
