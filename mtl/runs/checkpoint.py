@@ -95,22 +95,27 @@ def _saved_parts(model: MultiTaskModel) -> Iterable[str]:
     ]
 
 
+def _title(folder: Path, article: str = "The") -> str:
+    """Name a checkpoint by its run, for a sentence; a page shows no path of its machine."""
+    return f"{article} checkpoint of {folder.parent.name}"
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read and check a checkpoint's manifest and the checksums of its files.
 
     Raises:
         CheckpointError: No checkpoint, a newer format, or a file that is not what was written.
     """
-    damaged = CheckpointError(f"The checkpoint {folder} has no readable manifest; it is damaged.")
+    damaged = CheckpointError(f"{_title(folder)} has no readable manifest; it is damaged.")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no checkpoint.") from None
+        raise CheckpointError(f"{folder.parent.name} holds no checkpoint.") from None
     except (OSError, ValueError):
         raise damaged from None
     match manifest:
         case {"format": version} if version != FORMAT:
-            raise CheckpointError(f"The checkpoint {folder} has format {version}; this version reads format {FORMAT}.")
+            raise CheckpointError(f"{_title(folder)} has format {version}; this version reads format {FORMAT}.")
         case {"format": _, "base": {"sha256": str()}, "scores": dict(), "files": dict(files)}:
             pass
         case _:
@@ -118,7 +123,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name in (WEIGHTS, TASKS, CONFIG):
         found = files.get(name)
         if not isinstance(found, dict) or file_sha256(folder / name) != found.get("sha256"):
-            raise CheckpointError(f"{name} of the checkpoint {folder} is damaged: its checksum does not match.")
+            raise CheckpointError(f"{name} of {_title(folder, 'the')} is damaged: its checksum does not match.")
     return manifest
 
 
@@ -137,18 +142,18 @@ def load_checkpoint(folder: Path) -> tuple[MultiTaskModel, RunConfig, dict[str, 
     model = build_model(config, tasks)
     if encoder_sha256(model.encoder) != manifest["base"]["sha256"]:
         raise CheckpointError(
-            f"The checkpoint {folder} was trained on another version of {config.encoder.name} than the one here."
+            f"{_title(folder)} was trained on another version of {config.encoder.name} than the one here."
         )
     try:
         saved = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"The weights of the checkpoint {folder} cannot be read ({error}).") from None
+        raise CheckpointError(f"The weights of {_title(folder, 'the')} cannot be read ({error}).") from None
     state = model.state_dict()
     for name, value in saved.items():
         if name not in state or state[name].shape != value.shape:
-            raise CheckpointError(f"The checkpoint {folder} does not fit its encoder: {name} has another shape.")
+            raise CheckpointError(f"{_title(folder)} does not fit its encoder: {name} has another shape.")
     required = set(parameter_names(model, set(components(model)) - pretrained_parts(model)))
     if required - saved.keys():
-        raise CheckpointError(f"The checkpoint {folder} lacks the weights {min(required - saved.keys())}.")
+        raise CheckpointError(f"{_title(folder)} lacks the weights {min(required - saved.keys())}.")
     model.load_state_dict(saved, strict=False)
     return model.eval(), config, manifest

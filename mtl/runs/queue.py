@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 import threading
 from collections import deque
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -14,12 +16,14 @@ from mtl.errors import LimitError
 from mtl.runs.store import Run, RunStore
 from mtl.settings import settings
 
+log = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[2]
 TICK_SECONDS = 0.5
 KILL_AFTER_SECONDS = 10.0
 # What a worker may see of the server's environment: nothing that could be a secret.
 ENVIRONMENT = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "VIRTUAL_ENV", "PYTHONPATH",
-    "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
+    "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "SPACES_ZERO_GPU", "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
     "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
 )  # fmt: skip
 
@@ -92,11 +96,14 @@ class RunQueue:
         with self._lock:
             for name, (run, process) in list(self._workers.items()):
                 if process.poll() is not None:
-                    self._end(run, process)
                     del self._workers[name]
+                    self._end(run, process)
             while self._waiting and len(self._workers) < self._slots and not self._closed.is_set():
                 run = self._waiting.popleft()
-                self._workers[run.name] = (run, _start(run))
+                try:
+                    self._workers[run.name] = (run, _start(run))
+                except OSError:  # its folder is gone, or the disk is full: the others still get their turn
+                    log.exception("run %s cannot be started", run.name)
 
     def close(self) -> None:
         """Ask all workers to save and end, and wait for them."""
@@ -115,7 +122,10 @@ class RunQueue:
 
     def _work(self) -> None:
         while not self._closed.wait(TICK_SECONDS):
-            self.tick()
+            try:
+                self.tick()
+            except OSError:  # a status that cannot be written must not end the queue
+                log.exception("the queue goes on")
 
     @staticmethod
     def _end(run: Run, process: subprocess.Popen[bytes]) -> None:
@@ -132,7 +142,8 @@ def _start(run: Run) -> subprocess.Popen[bytes]:
     environment |= {name: value for name, value in os.environ.items() if name.startswith("MTL_")}
     with (run.path / "worker.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "mtl.runs.worker", str(run.path)],
+            [sys.executable, "-m", "mtl.runs.worker", str(run.path.resolve())],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -28,6 +28,7 @@ State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "i
 Phase = Literal["waiting", "starting", "embedding", "training", "validating", "testing", "finished"]
 FINAL: frozenset[str] = frozenset({"done", "stopped", "failed", "diverged", "interrupted"})
 STARTER = "starter"
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / STARTER
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}")
 
 
@@ -148,10 +149,11 @@ class RunStore:
 
     Args:
         root: Usually `checkpoints`.
+        shipped: The run that came with the app; it is there wherever `root` is.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, shipped: Path | None = None) -> None:
+        self.root, self._shipped = root, shipped
 
     def create(self, config: RunConfig, data: bytes, *, file_name: str = "", token: str = "") -> Run:
         """Make a run folder, ready for a worker.
@@ -196,13 +198,16 @@ class RunStore:
 
     def list(self) -> list[Run]:
         """Return all runs, the newest first, the shipped one last."""
-        if not self.root.is_dir():
-            return []
-        folders = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
-        runs = [path for path in folders if (path / "config.yaml").is_file() and path.name != STARTER]
-        runs.sort(key=lambda path: path.name, reverse=True)
-        starter = [path for path in folders if path.name == STARTER and (path / "best").is_dir()]
-        return [Run(path) for path in runs + starter]
+        found = self.root.iterdir() if self.root.is_dir() else ()
+        folders = [path for path in found if _NAME.fullmatch(path.name) and (path / "config.yaml").is_file()]
+        runs = sorted((path for path in folders if path.name != STARTER), key=lambda path: path.name, reverse=True)
+        starter = self._folder(STARTER)
+        return [Run(path) for path in runs] + ([Run(starter)] if (starter / "best").is_dir() else [])
+
+    def _folder(self, name: str) -> Path:
+        """Return where a run of this name would be."""
+        path = self.root / name
+        return self._shipped if name == STARTER and self._shipped and not path.is_dir() else path
 
     def open(self, name: str) -> Run:
         """Open a run by its name.
@@ -210,7 +215,7 @@ class RunStore:
         Raises:
             CheckpointError: There is no such run; the same words whether it never was or the name is odd.
         """
-        path = self.root / name if isinstance(name, str) and _NAME.fullmatch(name) else None
+        path = self._folder(name) if isinstance(name, str) and _NAME.fullmatch(name) else None
         if path is None or not (path / "config.yaml").is_file():
             raise CheckpointError("There is no such run.")
         return Run(path)

@@ -75,9 +75,21 @@ def write_folder(predictor: Predictor, folder: Path, name: str) -> list[str]:
         json.dumps([task.model_dump(mode="json") for task in model.tasks], indent=1, ensure_ascii=False) + "\n",
         encoding="utf-8",
     )
-    (folder / "run_config.yaml").write_text(to_yaml(predictor.config), encoding="utf-8")
+    (folder / "run_config.yaml").write_text(to_yaml(_without_paths(predictor.config)), encoding="utf-8")
     (folder / "README.md").write_text(_card(predictor.config, predictor, name, notes), encoding="utf-8")
     return notes
+
+
+def _without_paths(config: RunConfig) -> RunConfig:
+    """Return the configuration with file names instead of the paths of this machine."""
+    files = tuple(Path(file).name for file in config.data.files)
+    encoder = Path(config.encoder.name).name if Path(config.encoder.name).is_dir() else config.encoder.name
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"files": files}),
+            "encoder": config.encoder.model_copy(update={"name": encoder}),
+        }
+    )
 
 
 def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:

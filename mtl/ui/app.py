@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.runs.store import RunStore
+from mtl.runs.store import SHIPPED, RunStore
 from mtl.settings import settings
 from mtl.ui import api, picker
 from mtl.ui.context import SAMPLE, AppContext
@@ -37,11 +37,10 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
         context: For tests; by default the runs in `MTL_RUNS_DIR`.
     """
     if context is None:
-        context = AppContext(RunStore(settings().runs_dir))
+        context = AppContext(RunStore(settings().runs_dir, SHIPPED))
         context.queue.recover()
         atexit.register(context.queue.close)
-        context.warm()
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400)) as demo:
         with gr.Row(elem_id="header"):
             with gr.Column(scale=3, min_width=280):
                 gr.HTML(HEADER)
@@ -56,7 +55,8 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
                     build(page)
         picker.wire(context, chosen, live.finished, live.token, demo)
         api.build(context)
-        zero_gpu()
+        zero_gpu()  # before torch is imported
+    context.warm()
     demo.queue(max_size=200, default_concurrency_limit=4)
     return demo
 

@@ -6,7 +6,10 @@ import functools
 import html
 import logging
 import secrets
+import shutil
+import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import gradio as gr
 
+from mtl.config import DEFAULT_ENCODER, RunConfig
 from mtl.data.reading import Table, read_file
-from mtl.errors import CheckpointError, DataError, LimitError, UserError
+from mtl.errors import CheckpointError, ConfigError, DataError, LimitError, UserError
 from mtl.runs.queue import RunQueue
 from mtl.runs.store import STARTER, Run, RunStore
 from mtl.settings import settings
@@ -29,6 +33,7 @@ Result = TypeVar("Result")
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample.csv"
 KEEP_PREDICTORS, KEEP_HISTORIES, KEEP_TABLES = 3, 32, 4
+KEEP_DOWNLOADS_SECONDS = 600
 
 
 def guarded(handler: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -101,11 +106,11 @@ class AppContext:
 
     @staticmethod
     def _owns(run: Run, token: str) -> bool:
-        return bool(token) and (run.path / "owner.json").exists() and run.owned_by(token)
+        return isinstance(token, str) and bool(token) and (run.path / "owner.json").exists() and run.owned_by(token)
 
     def checkpoints(self, token: str = "") -> list[Run]:
         """Return the visible runs that have weights."""
-        return [run for run in self.runs(token) if run.has_checkpoint]
+        return [run for run in self.runs(token) if run.has_checkpoint and _is_readable(run)]
 
     def predictor(self, name: str, token: str = "") -> Predictor:
         """Return a loaded checkpoint; loading happens once and others wait for it.
@@ -142,6 +147,40 @@ class AppContext:
                 self._histories.popitem(last=False)
         history.update(run)
         return history
+
+
+def _is_readable(run: Run) -> bool:
+    """Say whether a run's configuration is one of this version; a run that is not must not spoil the list."""
+    try:
+        return bool(run.config.tasks)
+    except UserError as error:
+        log.warning("run %s is passed over: %s", run.name, error)
+        return False
+
+
+def check_allowed(config: RunConfig) -> RunConfig:
+    """Return the configuration if this page may run it.
+
+    Raises:
+        ConfigError: On a shared page, an encoder other than the bundled one: strangers choose no downloads or folders.
+    """
+    if settings().public and config.encoder.name != DEFAULT_ENCODER:
+        raise ConfigError(f"On this shared page the encoder is {DEFAULT_ENCODER}; run the app yourself to use another.")
+    return config
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="mtl-downloads-")
+
+
+def download_folder() -> Path:
+    """Make a folder for files a visitor takes away; gradio copies them, so older folders are removed here."""
+    root = Path(_scratch().name)
+    for old in root.iterdir():
+        if time.time() - old.stat().st_mtime > KEEP_DOWNLOADS_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=root))
 
 
 class _History:
@@ -192,6 +231,9 @@ def lines(text: str | list[str] | None, what: str = "text") -> list[str]:
     given = text.splitlines() if isinstance(text, str) else text or []
     if not isinstance(given, list) or not all(isinstance(line, str) for line in given):
         raise DataError(f"Give the {what} as text, or as a list of texts.")
+    if isinstance(text, list) and not all(line.strip() for line in text):
+        number = next(number for number, line in enumerate(text, start=1) if not line.strip())
+        raise DataError(f"Text {number} is empty. Leave it out, or give it words.")
     found = [line.strip() for line in given if line.strip()]
     if not found:
         raise DataError(f"Type a {what} first: one a line.")

@@ -37,7 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start `python app.py` as a person would, with runs in a folder of its own."""
     folder = tmp_path_factory.mktemp("server")
     runs = folder / "checkpoints"
-    shutil.copytree(ROOT / "checkpoints" / "starter", runs / "starter")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

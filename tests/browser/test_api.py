@@ -97,6 +97,9 @@ def test_api_stops_a_run_and_keeps_a_checkpoint(client: Client, server: Server) 
         (("x", "../../data"), "/predict", "no such run"),
         (("no-such-run", ""), "/run_status", "no such run"),
         ((["a" * 20_000],), "/embed", "at most 10,000"),
+        ((["a", "", "b"],), "/embed", "Text 2 is empty"),
+        ((["a", "b"],), "/predict", "Give one text"),
+        (("x", ["topic"]), "/topic", "name of one task"),
     ],
 )
 def test_api_refuses_bad_input_in_one_sentence(
@@ -115,6 +118,6 @@ def test_api_refuses_a_wrong_configuration_by_the_field(client: Client) -> None:
 def test_api_never_serves_a_file_of_a_run(server: Server, client: Client) -> None:
     import httpx
 
-    secret = server.runs / "starter" / "config.yaml"
+    secret = next(path for path in server.runs.glob("*/config.yaml"))
     answer = httpx.get(f"{server.url}/gradio_api/file={secret}")
     assert answer.status_code in {403, 404}

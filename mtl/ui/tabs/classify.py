@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mtl.config import task_specs
-from mtl.errors import UserError
+from mtl.errors import DataError, UserError
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded, lines
 from mtl.ui.page import Page
@@ -49,21 +50,22 @@ SENTIMENT = Kind(
     ),
 )
 KINDS = (TOPIC, SENTIMENT)
+VAGUE = {"class", "label"}  # may belong to any task
 
 
 def best_head(names: Sequence[str], kind: Kind) -> str | None:
     """Choose the head whose name says this kind best; else one whose name says no other kind; else the first."""
-    lowered = {name: name.lower() for name in names}
+    words = {name: re.findall(r"[^\W_]+", name.lower()) for name in names}
+    others = {word for other in KINDS if other is not kind for word in other.words} - VAGUE
+    free = [name for name in names if not others.intersection(words[name])]
     for word in kind.words:
-        for name, low in lowered.items():
-            if low == word:
+        for name in free:
+            if words[name] == [word]:
                 return name
     for word in kind.words:
-        for name, low in lowered.items():
-            if word in low:
+        for name in free:
+            if word in words[name]:
                 return name
-    others = [word for other in KINDS if other is not kind for word in other.words]
-    free = [name for name, low in lowered.items() if not any(word in low for word in others)]
     return next(iter(free or names), None)
 
 
@@ -135,6 +137,8 @@ def classify(
     """
     given = lines(texts)
     predictor = context.predictor(name, token)
+    if not isinstance(task, str):
+        raise DataError("Give the head as the name of one task.")
     chosen = task or best_head([spec.name for spec in predictor.tasks], kind) or ""
     predictions = predictor.predict(given, [chosen])
     return [

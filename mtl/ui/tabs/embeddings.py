@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,7 +10,7 @@ import numpy as np
 
 from mtl.reports.plots import embedding_map
 from mtl.ui import html
-from mtl.ui.context import AppContext, guarded, lines
+from mtl.ui.context import AppContext, download_folder, guarded, lines
 from mtl.ui.live_plot import live_plot
 from mtl.ui.page import Page
 from mtl.ui.tabs.classify import TOPIC, best_head
@@ -84,7 +82,7 @@ def _summary(texts: list[str], vectors: np.ndarray, head: str | None) -> str:
 
 def _files(texts: list[str], vectors: np.ndarray) -> list[str]:
     """Write the vectors into a folder of the visitor's own."""
-    folder = Path(tempfile.mkdtemp())
+    folder = download_folder()
     np.save(folder / "embeddings.npy", vectors)
     with (folder / "embeddings.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

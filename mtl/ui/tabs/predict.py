@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from mtl.errors import DataError
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded, lines
 from mtl.ui.page import Page
@@ -41,6 +42,8 @@ def predict(context: AppContext, text: str, name: str, token: str) -> dict[str, 
     Returns:
         Task name -> `label`, `confidence`, `probabilities`.
     """
+    if not isinstance(text, str):
+        raise DataError("Give one text; for several, ask /topic, /sentiment or the command line.")
     given = " ".join(lines(text))
     answers = context.predictor(name, token).predict([given])[0]
     return {

@@ -71,7 +71,9 @@ def build() -> DataSection:
     section = DataSection(path, name, text_column, task_columns, summary)
     outputs = [path, name, summary, text_column, task_columns, correct]
     private: dict[str, Any] = {"api_visibility": "private"}
-    file.upload(guarded(_uploaded), file, outputs, **private)
+    read = file.upload(guarded(_uploaded), file, outputs, **private)
+    # a file that was refused leaves nothing behind, or Start would train on the one before it
+    read.failure(lambda: (*_cleared(), None), None, [*outputs, file], **private)
     file.clear(guarded(_cleared), None, outputs, **private)
     sample.click(guarded(_sample), None, outputs, **private)
     gr.on(

@@ -15,7 +15,7 @@ from mtl.runs.progress import duration, progress
 from mtl.runs.store import Run, Status
 from mtl.settings import settings
 from mtl.ui import html
-from mtl.ui.context import AppContext, guarded
+from mtl.ui.context import AppContext, check_allowed, guarded
 from mtl.ui.live_plot import live_plot
 from mtl.ui.train.data import DataSection
 from mtl.ui.train.plan import PlanSection, form_inputs, form_values
@@ -87,7 +87,7 @@ def build(
         None if (blocks := gr.context.Context.root_block) is None else [blocks.load],
         guarded(lambda kept: _attach(context, kept)),
         remembered,
-        [run, token, timer, seen],
+        [run, token, remembered, timer, seen],
         **private,
     )
     loaded.then(poll, [run, token, seen], view, **private)
@@ -115,7 +115,7 @@ def start(context: AppContext, config: RunConfig, path: str, name: str, token: s
     if settings().public and not token:
         token = secrets.token_urlsafe(32)
     with open(path, "rb") as file:
-        run = context.store.create(config, file.read(), file_name=name, token=token)
+        run = context.store.create(check_allowed(config), file.read(), file_name=name, token=token)
     context.queue.submit(run)
     return run, token
 
@@ -154,12 +154,19 @@ def _attach(context: AppContext, kept: Any) -> tuple[Any, ...]:
     """Find the visitor's run again: the one their browser remembers, else, on a page of one's own, the active one."""
     kept = kept if isinstance(kept, dict) else {}
     name, token = str(kept.get("run") or ""), str(kept.get("token") or "")
-    try:
-        context.open(name, token)
-    except UserError:
+    if settings().public and not token:
+        token = secrets.token_urlsafe(32)  # now and not at Start, so that two windows of one visitor share it
+    if not _is_going_on(context, name, token):
         active = [] if settings().public else context.queue.active()
-        name = active[0].name if active else ""
-    return name, token, gr.Timer(active=bool(name)), ""
+        name = active[0].name if active else name if _exists(context, name, token) else ""
+    return name, token, {"run": name, "token": token}, gr.Timer(active=bool(name)), ""
+
+
+def _exists(context: AppContext, name: str, token: str) -> bool:
+    try:
+        return bool(context.open(name, token))
+    except UserError:
+        return False
 
 
 def _poll(context: AppContext, name: str, token: str, seen: str) -> tuple[Any, ...]:

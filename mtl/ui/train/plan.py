@@ -20,7 +20,9 @@ from mtl.config import (
     RunConfig,
 )
 from mtl.config_text import from_dict
-from mtl.ui.context import guarded
+from mtl.errors import UserError
+from mtl.ui import html
+from mtl.ui.context import check_allowed, guarded
 from mtl.ui.train.data import DataSection
 from mtl.ui.train.preview import preview_html
 
@@ -186,9 +188,16 @@ def _wire(section: PlanSection, data: DataSection, preset: gr.Radio) -> None:
     inputs = form_inputs(section, data)
 
     def preview(values: dict[gr.components.Component, Any]) -> str:
-        return preview_html(form_values(section, data, values), values[data.path])
+        try:
+            return preview_html(check_allowed(form_values(section, data, values)), values[data.path])
+        except UserError as error:  # on the way to a legal form; Start says it as a toast
+            return html.notes([str(error)], "problem")
 
-    changes = [component.change for component in [*section.fields.values(), data.task_columns, data.text_column]]
+    # an encoder's name is looked up when it is complete, not letter by letter
+    name = section.fields["encoder.name"]
+    others = [component for component in section.fields.values() if component is not name]
+    changes = [component.change for component in [*others, data.task_columns, data.text_column, data.path]]
+    changes += [name.blur, name.submit]
     gr.on(
         [*changes, section.heads.input],
         guarded(preview),

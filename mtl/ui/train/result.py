@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from mtl.runs.store import Run
 from mtl.ui import html
-from mtl.ui.context import AppContext, guarded
+from mtl.ui.context import AppContext, download_folder, guarded
 from mtl.ui.train.live import LiveSection
 
 FILES = ("config.yaml", "metrics.csv", "report.json", "predictions.csv")
@@ -72,7 +70,7 @@ def result_html(run: Run) -> str:
 def _download(context: AppContext, name: str, token: str) -> Any:
     """Copy what the visitor may have into a folder of their own; the run folder itself is never served."""
     run = context.open(name, token)
-    folder = Path(tempfile.mkdtemp())
+    folder = download_folder()
     results = folder / f"{name}-results"
     (results / "plots").mkdir(parents=True)
     for file in FILES:
