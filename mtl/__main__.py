@@ -117,7 +117,7 @@ def predict(
             print(f"{one}\n  {shown}", file=sys.stderr)
         _finish({"predictions": predictions})
         return
-    from mtl.runs.store import write_csv
+    from mtl.runs.files import write_csv
 
     write_csv(output, *predict_table(predictor, table))
     _finish({"output": output.as_posix(), "rows": len(table)})

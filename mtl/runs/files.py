@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import secrets
@@ -11,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from mtl.errors import DataError
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -29,6 +33,22 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically; NaN is refused, since JSON has none."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    """Write a table atomically.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    try:
+        write_atomic(path, text.getvalue())
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {str(error.strerror).lower()}.") from None
 
 
 @contextmanager

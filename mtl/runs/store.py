@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
-import io
 import json
 import re
 import secrets
@@ -21,7 +19,7 @@ from mtl.config_text import load_config, to_yaml
 from mtl.data.preparing import Prepared, prepare
 from mtl.data.reading import Table, read_table
 from mtl.data.splitting import Split
-from mtl.errors import CheckpointError, DataError
+from mtl.errors import CheckpointError
 from mtl.runs.files import append_record, read_records, write_atomic, write_json
 
 State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "interrupted"]
@@ -249,19 +247,3 @@ def open_run(path: str | Path) -> Run:
 
 def _sha256(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    """Write a table atomically.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    try:
-        write_atomic(path, text.getvalue())
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {str(error.strerror).lower()}.") from None

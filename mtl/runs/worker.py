@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 
 from mtl.config import task_specs
 from mtl.errors import CheckpointError, UserError
-from mtl.runs.store import Phase, Run, State, Status, open_run, write_csv
+from mtl.runs.files import write_csv, write_json
+from mtl.runs.store import Phase, Run, State, Status, open_run
 from mtl.settings import settings
 
 if TYPE_CHECKING:
@@ -164,7 +165,6 @@ class _Work:
 
     def _end_run(self, event: RunEnd, splits: Splits) -> None:
         from mtl.reports.report import prediction_table, test_report
-        from mtl.runs.files import write_json
 
         write_json(self.run.path / "report.json", test_report(event, self.validation_scores))
         if event.test:

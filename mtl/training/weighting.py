@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 
 from torch import Tensor, nn
 
@@ -37,15 +39,7 @@ class FixedWeighting(Weighting):
     def backward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> dict[str, float]:
         """Run one backward pass through the weighted sum. With nothing to learn it does nothing."""
         used = {key: self.weights[key] for key in losses}
-        total = sum_of(losses[key] * weight for key, weight in used.items())
-        if total is not None and total.requires_grad:
+        terms = [losses[key] * weight for key, weight in used.items()]
+        if terms and (total := reduce(add, terms)).requires_grad:
             total.backward()
         return used
-
-
-def sum_of(terms: Iterable[Tensor]) -> Tensor | None:
-    """Add tensors up; None if there are none."""
-    total: Tensor | None = None
-    for term in terms:
-        total = term if total is None else total + term
-    return total

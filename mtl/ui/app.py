@@ -48,7 +48,7 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
                 chosen = picker.build(context)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Train", id="train"):
-                live = train.build(context)
+                live = train.build(context, demo)
             page = Page(context, demo, chosen.checkpoint, live.token)
             for name, build in TABS.items():
                 with gr.Tab(name, id=name.lower()):

@@ -8,10 +8,8 @@ from typing import Any
 import gradio as gr
 import plotly
 
-from mtl.reports.plots import Figure
-
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-EMPTY: Figure = {"data": [], "layout": {}}
+EMPTY: Any = {"data": [], "layout": {}}
 
 _JS = """
 const box = element.querySelector('.live-plot');
@@ -52,7 +50,7 @@ def live_plot(label: str, *, height: int = 300, elem_id: str | None = None, visi
     """
     gr.set_static_paths([PLOTLY])
     return gr.HTML(
-        value=_value(EMPTY),
+        value=EMPTY,
         html_template=f'<div class="live-plot" role="img" aria-label="{label}" style="height:{height}px"></div>',
         head=f'<script src="/gradio_api/file={PLOTLY.as_posix()}"></script>',
         js_on_load=_JS,
@@ -61,7 +59,3 @@ def live_plot(label: str, *, height: int = 300, elem_id: str | None = None, visi
         visible=visible,
         min_height=height,
     )
-
-
-def _value(figure: Figure) -> Any:
-    return figure

@@ -125,7 +125,9 @@ def test_queue_with_two_slots_runs_two_at_once(store: RunStore, queue: RunQueue,
     both.submit(first)
     both.submit(second)
     wait_for(lambda: first.status.state == second.status.state == "running")
+    assert [run.name for run in both.active()] == [first.name, second.name]
     both.close()
+    assert both.active() == []
 
 
 def test_queue_stops_a_waiting_run_before_it_begins(queue: RunQueue, store: RunStore, make: Callable[..., Run]) -> None:

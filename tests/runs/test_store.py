@@ -9,7 +9,8 @@ import pytest
 from mtl.config import RunConfig
 from mtl.config_text import override
 from mtl.errors import CheckpointError, ConfigError, DataError, UserError
-from mtl.runs.store import Run, RunStore, open_run, write_csv
+from mtl.runs.files import write_csv
+from mtl.runs.store import Run, RunStore, open_run
 
 
 @pytest.fixture

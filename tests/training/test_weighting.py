@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mtl.training.weighting import FixedWeighting, sum_of
+from mtl.training.weighting import FixedWeighting
 
 
 def test_weighting_gradient_is_that_of_the_weighted_sum() -> None:
@@ -35,10 +35,3 @@ def test_weighting_with_nothing_to_learn_does_nothing() -> None:
     weighting = FixedWeighting({"topic": 1.0})
     assert weighting.backward({"topic": torch.tensor(2.0)}, []) == {"topic": 1.0}
     assert weighting.backward({}, []) == {}
-
-
-def test_weighting_sum_of_nothing_is_none() -> None:
-    assert sum_of([]) is None
-    total = sum_of([torch.tensor(1.0), torch.tensor(2.5)])
-    assert total is not None
-    assert total.item() == 3.5

@@ -9,7 +9,7 @@ from mtl.ui.train import data, live, plan, result
 from mtl.ui.train.live import LiveSection
 
 
-def build(context: AppContext) -> LiveSection:
+def build(context: AppContext, blocks: gr.Blocks) -> LiveSection:
     """Lay out the tab."""
     with gr.Row(elem_id="train"):
         with gr.Column(scale=5, min_width=340, elem_classes="card"):
@@ -17,6 +17,6 @@ def build(context: AppContext) -> LiveSection:
             form = plan.build(file)
             buttons = live.build_buttons()
         with gr.Column(scale=6, min_width=340, elem_classes="card sticky"):
-            section = live.build(context, file, form, buttons)
+            section = live.build(context, blocks, file, form, buttons)
             result.build(context, section)
     return section

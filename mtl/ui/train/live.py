@@ -33,13 +33,11 @@ class LiveSection:
     Attributes:
         run: State: the name of the run that is shown.
         token: State: the visitor's secret.
-        remembered: The run and the token, kept in the browser.
         finished: State: the name of a run whose end was seen; its change refreshes pickers and results.
     """
 
     run: gr.State
     token: gr.State
-    remembered: gr.BrowserState
     finished: gr.State
 
 
@@ -52,7 +50,7 @@ def build_buttons() -> tuple[gr.Button, gr.Button]:
 
 
 def build(
-    context: AppContext, data: DataSection, plan: PlanSection, buttons: tuple[gr.Button, gr.Button]
+    context: AppContext, blocks: gr.Blocks, data: DataSection, plan: PlanSection, buttons: tuple[gr.Button, gr.Button]
 ) -> LiveSection:
     """Lay out the live view and wire starting, polling, stopping and finding a run again."""
     start, stop = buttons
@@ -83,15 +81,10 @@ def build(
     started.success(poll, [run, token, seen], view, **private)
     timer.tick(poll, [run, token, seen], view, **private)
     stop.click(guarded(lambda name, secret: _stopped(context, name, secret)), [run, token], stop, **private)
-    loaded = gr.on(
-        None if (blocks := gr.context.Context.root_block) is None else [blocks.load],
-        guarded(lambda kept: _attach(context, kept)),
-        remembered,
-        [run, token, remembered, timer, seen],
-        **private,
-    )
-    loaded.then(poll, [run, token, seen], view, **private)
-    return LiveSection(run, token, remembered, finished)
+    attach = guarded(lambda kept: _attach(context, kept))
+    attached = blocks.load(attach, remembered, [run, token, remembered, timer, seen], **private)
+    attached.then(poll, [run, token, seen], view, **private)
+    return LiveSection(run, token, finished)
 
 
 def start(context: AppContext, config: RunConfig, path: str, name: str, token: str = "") -> tuple[Run, str]:
@@ -121,7 +114,8 @@ def start(context: AppContext, config: RunConfig, path: str, name: str, token: s
 
 
 def _started(context: AppContext, config: RunConfig, path: str, name: str, current: str, token: str) -> tuple[Any, ...]:
-    if current and _is_going_on(context, current, token):
+    shown = _find(context, current, token)
+    if shown and not shown.status.is_final:
         raise CheckpointError("Your run is still going on. Stop it first, or wait for its end.")
     run, token = start(context, config, path, name, token)
     kept = {"run": run.name, "token": token}
@@ -129,11 +123,12 @@ def _started(context: AppContext, config: RunConfig, path: str, name: str, curre
     return run.name, token, kept, busy, gr.update(interactive=True), gr.Timer(active=True), ""
 
 
-def _is_going_on(context: AppContext, name: str, token: str) -> bool:
+def _find(context: AppContext, name: str, token: str) -> Run | None:
+    """Return a visitor's run, or None if there is no such run any more."""
     try:
-        return not context.open(name, token).status.is_final
+        return context.open(name, token)
     except UserError:
-        return False
+        return None
 
 
 def stop(context: AppContext, name: str, token: str) -> None:
@@ -156,26 +151,19 @@ def _attach(context: AppContext, kept: Any) -> tuple[Any, ...]:
     name, token = str(kept.get("run") or ""), str(kept.get("token") or "")
     if settings().public and not token:
         token = secrets.token_urlsafe(32)  # now and not at Start, so that two windows of one visitor share it
-    if not _is_going_on(context, name, token):
-        active = [] if settings().public else context.queue.active()
-        name = active[0].name if active else name if _exists(context, name, token) else ""
+    found = _find(context, name, token)
+    if (found is None or found.status.is_final) and not settings().public:
+        found = next(iter(context.queue.active()), found)
+    name = found.name if found else ""
     return name, token, {"run": name, "token": token}, gr.Timer(active=bool(name)), ""
-
-
-def _exists(context: AppContext, name: str, token: str) -> bool:
-    try:
-        return bool(context.open(name, token))
-    except UserError:
-        return False
 
 
 def _poll(context: AppContext, name: str, token: str, seen: str) -> tuple[Any, ...]:
     """Draw the run if anything changed since the last look; `seen` is the version that the page shows."""
     if not name:
         return (*[gr.skip()] * 7, gr.Timer(active=False), "", gr.skip())
-    try:
-        run = context.open(name, token)
-    except UserError:  # deleted meanwhile, or on another machine
+    run = _find(context, name, token)
+    if run is None:  # deleted meanwhile, or on another machine
         nothing = [gr.skip()] * 3
         buttons = _start_button(), _stop_button(False)
         return EMPTY, gr.update(visible=False), *nothing, *buttons, gr.Timer(active=False), "", ""

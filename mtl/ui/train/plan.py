@@ -10,6 +10,7 @@ import gradio as gr
 
 from mtl.config import (
     DEFAULT_ENCODER,
+    HEAD_HELP,
     OPTIMIZER_HELP,
     POOLING_HELP,
     PRESET_HELP,
@@ -139,7 +140,8 @@ def _advanced(section: PlanSection) -> None:
         elem_id="heads",
         visible=False,
     )
-    gr.HTML('<p class="hint">Head: linear or mlp. A rate of 0 is the one above.</p>')
+    shapes = "; ".join(f"{name}: {text}" for name, text in HEAD_HELP.items())
+    gr.HTML(f'<p class="hint">Head: {html.escape(shapes)}. A rate of 0 is the one above.</p>')
     gr.HTML("<h3>Learning</h3>")
     with gr.Row(elem_classes="compact"):
         fields["training.optimizer"] = _choice("Optimizer", OPTIMIZER_HELP, "adamw")
