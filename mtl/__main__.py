@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, embed, export.
+"""The command line: inspect, train, preflight, evaluate, predict, embed, export.
 
 Progress goes to stderr; the last line of stdout is one JSON object. Bad input ends with exit code 2 and one sentence.
 """
@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +16,11 @@ import typer
 from mtl.errors import ConfigError, DataError, UserError
 
 if TYPE_CHECKING:
-    from mtl.runs.worker import StopRequest
-    from mtl.training.events import EpochEnd, Event
+    from mtl.config import RunConfig
+    from mtl.data.preparing import Understood
+    from mtl.data.reading import Table
+    from mtl.inference.checks import Checks
+    from mtl.runs.store import Run, RunStore
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -29,29 +29,61 @@ Texts = Annotated[list[str] | None, typer.Option("--text", help="A text; may be 
 Input = Annotated[Path | None, typer.Option("--input", help="A CSV file with a text column.")]
 
 
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file such as config.yaml.")]
+DataFiles = Annotated[
+    list[Path] | None, typer.Option("--data", help="A CSV file; may be repeated; they replace data.files.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE, for instance training.epochs=3; may be repeated.")
+]
+
+
 @app.command()
-def train(
-    config: Annotated[Path | None, typer.Option(help="A YAML file such as config.yaml.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The CSV file; it replaces data.files.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, for instance training.epochs=3; may be repeated.")
-    ] = None,
+def inspect(
+    config: ConfigFile = None,
+    data: DataFiles = None,
+    set_: Settings = None,
+    checks: Annotated[bool, typer.Option(help="Look for near duplicates and wrong labels too; takes a while.")] = False,
+    problems: Annotated[Path | None, typer.Option(help="The CSV file to write the problem rows to.")] = None,
 ) -> None:
+    """Say what is understood of the data: columns, labels, problems and the split; nothing is trained."""
+    from mtl.data.preparing import complete, divide, understand_table
+    from mtl.data.profile import profile
+    from mtl.reports.data import describe, problem_rows
+    from mtl.runs.files import write_twins
+
+    chosen = _configured(config, set_)
+    understood = understand_table(_read(_files(chosen, data), chosen), chosen)
+    found = profile(understood)
+    checked = _checked(understood, chosen) if checks else None
+    if problems is not None:
+        with write_twins(problems) as write:
+            write(*problem_rows(understood, found, checked))
+    try:
+        prepared = complete(understood, divide(understood, chosen, _near(understood, chosen)), chosen)
+    except UserError as error:  # still worth a look
+        described = describe(understood, found, None, checked, refusal=str(error))
+        print(error, file=sys.stderr)
+    else:
+        described = describe(understood, found, prepared, checked)
+    for problem in described["problems"]:
+        print(problem["problem"], file=sys.stderr)
+    _finish(described)
+
+
+@app.command()
+def train(config: ConfigFile = None, data: DataFiles = None, set_: Settings = None) -> None:
     """Fine-tune the encoder and a head per task; print the run, its status and its scores."""
-    from mtl.config import RunConfig
-    from mtl.config_text import load_config, override
-    from mtl.data.reading import read_file
     from mtl.runs.store import RunStore
     from mtl.runs.worker import StopRequest, work
     from mtl.settings import settings
+    from mtl.terminal import signals, training_progress
 
-    chosen = override(load_config(config) if config else RunConfig(), set_ or [])
-    path = data or _only_file(chosen.data.files)
-    read_file(path)  # a wrong file ends here, with its name in the sentence
-    run = RunStore(settings().runs_dir).create(chosen, path.read_bytes(), file_name=path.as_posix())
+    chosen = _configured(config, set_)
+    run = _create(RunStore(settings().runs_dir), chosen, data)
     print(f"{_relative(run.path)}: {', '.join(run.config.tasks)}", file=sys.stderr)
     stop = StopRequest()
-    with _signals(stop), _progress() as on_event:
+    with signals(stop), training_progress() as on_event:
         status = work(run, stop, on_event)
     print(f"{status.state}: {status.reason}", file=sys.stderr)
     report = run.report() or {}
@@ -64,20 +96,34 @@ def train(
 
 
 @app.command()
+def preflight(config: ConfigFile = None, data: DataFiles = None, set_: Settings = None) -> None:
+    """Try one batch per task on a run's own settings: memory, time, loss at step 0; nothing is kept."""
+    import tempfile
+
+    from mtl.runs.preflight import run_preflight
+    from mtl.runs.store import RunStore
+
+    chosen = _configured(config, set_)
+    with tempfile.TemporaryDirectory(prefix="mtl-preflight-") as folder:
+        _finish(run_preflight(_create(RunStore(Path(folder)), chosen, data), timeout_seconds=600))
+
+
+@app.command()
 def evaluate(
     checkpoint: Checkpoint, data: Annotated[Path, typer.Option(help="A CSV file with label columns.")]
 ) -> None:
     """Score a checkpoint on every labelled row of a file."""
-    from mtl.data.preparing import check_labels
+    from mtl.data.preparing import check_labels, merge_labels
     from mtl.data.reading import is_missing, quoted, read_file
     from mtl.data.splitting import Examples
     from mtl.inference.predictor import Predictor
-    from mtl.inference.table import text_column
+    from mtl.inference.table import texts_of
     from mtl.training.loop import evaluate as score
 
     table = read_file(data)
     predictor = Predictor.load(checkpoint)
-    texts = table.columns[text_column(predictor, table)]
+    table = merge_labels(table, predictor.config.tasks)
+    texts = texts_of(predictor, table)
     tasks = [task for task in predictor.tasks if task.name in table.columns]
     if not tasks:
         names = quoted([task.name for task in predictor.tasks])
@@ -102,25 +148,25 @@ def predict(
 ) -> None:
     """Predict every task: for texts on the command line, or for a file, whose columns are kept."""
     from mtl.inference.predictor import Predictor
-    from mtl.inference.table import predict_table
+    from mtl.inference.table import predict_file
 
-    table = _texts_or_file(text, input, output)
+    source = _texts_or_file(text, input, output)
     predictor = Predictor.load(checkpoint)
-    if table is None or output is None:
-        answers = predictor.predict(text or [])
-        predictions = [
-            {task: {"label": p.label, "confidence": round(p.confidence, 4)} for task, p in answer.items()}
-            for answer in answers
-        ]
-        for one, prediction in zip(text or [], predictions, strict=True):
-            shown = ", ".join(f"{task} {p['label']} ({p['confidence']:.2f})" for task, p in prediction.items())
-            print(f"{one}\n  {shown}", file=sys.stderr)
-        _finish({"predictions": predictions})
-        return
-    from mtl.runs.files import write_csv
+    if source is not None and output is not None:
+        from mtl.terminal import with_row_progress
 
-    write_csv(output, *predict_table(predictor, table))
-    _finish({"output": output.as_posix(), "rows": len(table)})
+        with_row_progress(predict_file(predictor, source, output))
+        _finish({"output": output.as_posix(), "exact": output.with_suffix(".jsonl").as_posix()})
+        return
+    answers = predictor.predict(text or [])
+    predictions = [
+        {task: {"label": p.label, "confidence": round(p.confidence, 4)} for task, p in answer.items()}
+        for answer in answers
+    ]
+    for one, prediction in zip(text or [], predictions, strict=True):
+        shown = ", ".join(f"{task} {p['label']} ({p['confidence']:.2f})" for task, p in prediction.items())
+        print(f"{one}\n  {shown}", file=sys.stderr)
+    _finish({"predictions": predictions})
 
 
 @app.command()
@@ -133,12 +179,14 @@ def embed(
     """Embed texts: print shape and first values, or write a file's embeddings as float32 NPY, a row per row."""
     import numpy as np
 
+    from mtl.data.reading import read_file
     from mtl.inference.predictor import Predictor
-    from mtl.inference.table import text_column
+    from mtl.inference.table import texts_of
 
-    table = _texts_or_file(text, input, output)
+    source = _texts_or_file(text, input, output)
+    table = read_file(source) if source else None
     predictor = Predictor.load(checkpoint)
-    texts = table.columns[text_column(predictor, table)] if table else text or []
+    texts = texts_of(predictor, table) if table else text or []
     vectors = predictor.embed(texts)
     if output is not None:
         try:
@@ -169,11 +217,56 @@ def _finish(result: dict[str, Any]) -> None:
     print(json.dumps(result, ensure_ascii=False, allow_nan=False))
 
 
-def _only_file(files: tuple[str, ...]) -> Path:
-    if len(files) != 1:
-        what = "names no file" if not files else f"names {len(files)} files, and one is read"
-        raise ConfigError(f"data.files {what}; give --data FILE.csv or set data.files to one CSV file.")
-    return Path(files[0])
+def _configured(path: Path | None, settings: list[str] | None) -> RunConfig:
+    from mtl.config import RunConfig
+    from mtl.config_text import load_config, override
+
+    return override(load_config(path) if path else RunConfig(), settings or [])
+
+
+def _files(config: RunConfig, data: list[Path] | None) -> list[Path]:
+    """Return the data files: those of the command line, else those of the configuration."""
+    files = data or [Path(name) for name in config.data.files]
+    if not files:
+        raise ConfigError("data.files names no file; give --data FILE.csv or set data.files.")
+    return files
+
+
+def _read(files: list[Path], config: RunConfig) -> Table:
+    from mtl.data.combining import read_configured
+
+    return read_configured([(path, path.name) for path in files], config.data)
+
+
+def _near(understood: Understood, config: RunConfig) -> tuple[tuple[int, ...], ...] | None:
+    """Look for near duplicates if the split is to keep them together."""
+    threshold = config.data.split.near_duplicates
+    if threshold is None:
+        return None
+    from mtl.inference.checks import near_duplicates
+    from mtl.settings import settings
+    from mtl.terminal import with_progress
+
+    steps = near_duplicates(understood.texts, config.encoder.name, settings().cache_dir, threshold=threshold)
+    return with_progress(steps).groups
+
+
+def _checked(understood: Understood, config: RunConfig) -> Checks:
+    from mtl.inference.checks import check
+    from mtl.settings import settings
+    from mtl.terminal import with_progress
+
+    return with_progress(check(understood.texts, understood.cells, config.encoder.name, settings().cache_dir))
+
+
+def _create(store: RunStore, config: RunConfig, data: list[Path] | None) -> Run:
+    """Make a run; on bad input nothing is made."""
+    from mtl.data.preparing import understand_table
+
+    files = _files(config, data)
+    table = _read(files, config)
+    near = _near(understand_table(table, config), config) if config.data.split.near_duplicates is not None else None
+    return store.create(config, table, near=near, files=[path.as_posix() for path in files])
 
 
 def _relative(path: Path) -> str:
@@ -190,10 +283,8 @@ def _manifest_scores(folder: Path) -> dict[str, Any] | None:
     return read_manifest(folder)["scores"] or None
 
 
-def _texts_or_file(text: list[str] | None, source: Path | None, output: Path | None) -> Any:
-    """Check that there are either texts or an input with an output; read the input."""
-    from mtl.data.reading import read_file
-
+def _texts_or_file(text: list[str] | None, source: Path | None, output: Path | None) -> Path | None:
+    """Check that there are either texts or an input with an output; return the input."""
     if bool(text) == (source is not None):
         raise ConfigError("Give either --text or --input FILE.csv.")
     if text and not all(one.strip() for one in text):
@@ -202,68 +293,7 @@ def _texts_or_file(text: list[str] | None, source: Path | None, output: Path | N
         return None
     if output is None:
         raise ConfigError("--input needs --output, the file to write.")
-    return read_file(source)
-
-
-@contextmanager
-def _signals(stop: StopRequest) -> Iterator[None]:
-    """Let Ctrl-C end the run after its current batch; a second Ctrl-C ends at once."""
-
-    def on_interrupt(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        stop.ask("stopped", "Interrupted with Ctrl-C.")
-
-    before = signal.signal(signal.SIGINT, on_interrupt), signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The run was asked to end by the system."))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Event], None]]:
-    """Draw a progress bar over the steps on stderr, and a line per epoch above it."""
-    from tqdm import tqdm
-
-    # disable=None: no bar where stderr is a file; the lines remain
-    with tqdm(unit="step", file=sys.stderr, disable=None, leave=False) as bar:
-
-        def on_event(event: Event) -> None:
-            from mtl.training.events import EpochEnd, RunBegin, StepEnd
-
-            match event:
-                case RunBegin():
-                    bar.total = event.steps
-                    share = event.trainable / event.parameters
-                    rows, numerics = event.rows, event.numerics
-                    bar.write(
-                        f"{rows['train']} training, {rows['validation']} validation, {rows['test']} test rows; "
-                        f"{event.trainable:,} of {event.parameters:,} parameters learn ({share:.0%}); "
-                        f"{numerics['device']}, {numerics['precision']}",
-                        file=sys.stderr,
-                    )
-                    for warning in event.warnings:
-                        bar.write(f"note: {warning}", file=sys.stderr)
-                case StepEnd():
-                    bar.update()
-                    bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
-                case EpochEnd():
-                    bar.write(_epoch_line(event), file=sys.stderr)
-
-        yield on_event
-
-
-def _epoch_line(event: EpochEnd) -> str:
-    parts = [f"epoch {event.epoch}", f"train loss {event.train.loss:.3f}"]
-    if event.validation:
-        parts.append(f"validation loss {event.validation.loss:.3f}")
-        parts += [
-            f"{task} accuracy {scores['accuracy']:.3f} F1 {scores['macro_f1']:.3f}"
-            for task, scores in event.validation.scores.items()
-        ]
-    return " | ".join(parts) + (" | best" if event.improved else "")
+    return source
 
 
 def main() -> None:

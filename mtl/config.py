@@ -25,6 +25,11 @@ Attention = Literal["auto", "eager", "sdpa"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Preset = Literal["balanced", "classic", "frozen"]
 
+Delimiter = Literal[",", ";", "\t", "|"]
+Quote = Literal['"', "'", ""]
+
+DELIMITER_NAMES: dict[str, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
+QUOTE_NAMES: dict[str, str] = {"double": '"', "single": "'", "none": ""}
 POOLING_HELP: dict[Pooling, str] = {
     "mean": "the average of all token vectors; what the default encoder was trained with",
     "cls": "the vector of the first token",
@@ -98,6 +103,11 @@ def _distinct(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return values
 
 
+def _mark(names: dict[str, str]) -> BeforeValidator:
+    """Let a mark be given by its name, `tab` or `single`, as well as by itself."""
+    return BeforeValidator(lambda value: names.get(value, value) if isinstance(value, str) else value)
+
+
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Real = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Rate = Annotated[Real, Field(gt=0, le=1)]
@@ -108,6 +118,19 @@ class Section(BaseModel, frozen=True, extra="forbid", validate_default=True):
     """A part of the configuration: immutable, and a misspelt name is an error."""
 
 
+class ReadingConfig(Section):
+    """How the file's bytes become a table; what is null is guessed, and the page shows the guess."""
+
+    encoding: str | None = Field(None, min_length=1, description="utf-8, utf-16, cp1252 …; null: guessed")
+    delimiter: Annotated[Delimiter, _mark(DELIMITER_NAMES)] | None = Field(
+        None, description="comma, semicolon, tab or bar; null: guessed"
+    )
+    quote: Annotated[Quote, _mark(QUOTE_NAMES)] | None = Field(
+        None, description="What encloses cells: double, single or none; null: guessed"
+    )
+    header: bool | None = Field(None, description="Whether the first row names the columns; null: guessed")
+
+
 class SplitConfig(Section):
     """How the rows are divided; the same text never lies on two sides."""
 
@@ -115,6 +138,20 @@ class SplitConfig(Section):
     validation: Real = Field(0.15, ge=0, lt=1, description="Fraction that chooses the best checkpoint; 0: the last one")
     test: Real = Field(0.15, ge=0, lt=1, description="Fraction scored once at the end; 0: no test score is claimed")
     seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of the split, apart from the run's own seed")
+    column: str | None = Field(
+        None, description="Column that says train, validation or test; null: guessed; empty: none, all rows are divided"
+    )
+    group_column: str | None = Field(
+        None,
+        min_length=1,
+        description="Rows with one value here, such as an author, stay on one side; null: none",
+    )
+    near_duplicates: Real | None = Field(
+        None,
+        ge=0.5,
+        le=1,
+        description="Texts of this cosine, 0.95 say, stay on one side; null: only equal ones",
+    )
 
     @model_validator(mode="after")
     def _sum_is_one(self) -> SplitConfig:
@@ -127,9 +164,15 @@ class SplitConfig(Section):
 class DataConfig(Section):
     """Which file, which columns."""
 
-    files: Names = Field((), description="The CSV file; on the page, the uploaded one")
-    text_column: str | None = Field(None, description="Header of the text column; null: guessed")
+    files: Names = Field((), description="The CSV files; on the page, the uploaded ones")
+    reading: ReadingConfig = Field(default_factory=ReadingConfig, description="How the bytes become a table")
+    text_column: Names | None = Field(
+        None, description="Header of the text column, or several whose texts are joined; null: guessed"
+    )
     task_columns: Names | None = Field(None, description="Headers of the label columns; null: guessed")
+    separate_tasks: bool | None = Field(
+        None, description="Whether columns of one name are different tasks in each file; null: if they share no label"
+    )
     split: SplitConfig = Field(default_factory=SplitConfig, description="How the rows are divided")
 
 
@@ -153,6 +196,9 @@ class TaskConfig(Section):
 
     kind: TaskKind = Field("classification", description="What the head predicts")
     labels: Names | None = Field(None, description="The classes, in this order; null: those in the file")
+    merge: dict[str, str] = Field(
+        default_factory=dict, description="Labels to read as another one, for instance {Positive: positive}"
+    )
     head: HeadShape = Field("linear", description="Shape of the head: linear or mlp")
     dropout: Real = Field(0.1, ge=0, lt=1, description="Dropout of the head's input")
     learning_rate: Rate | None = Field(None, description="This head's own rate; null: training.head_learning_rate")
@@ -164,6 +210,8 @@ class TaskConfig(Section):
             raise ValueError("entities cannot be trained yet; leave the column out of the tasks")
         if self.labels is not None and len(self.labels) < 2:
             raise ValueError("labels: a task needs at least two classes")
+        if chain := set(self.merge) & set(self.merge.values()):
+            raise ValueError(f'merge: "{min(chain)}" is merged into another label and is one that others merge into')
         return self
 
 

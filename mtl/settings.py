@@ -17,6 +17,7 @@ class Settings(BaseSettings):
 
     runs_dir: Path = Field(Path("checkpoints"), description="Folder of the run folders")
     cache_dir: Path = Field(Path.home() / ".cache" / "mtl", description="Folder of measurements that can be redone")
+    max_cache_bytes: int = Field(2_000_000_000, ge=0, description="Most bytes of embeddings kept in the cache folder")
     max_bytes: int = Field(500_000_000, gt=0, description="Largest file that is read, in bytes")
     max_rows: int = Field(1_000_000, gt=0, description="Most data rows in one table")
     max_columns: int = Field(1_000, gt=0, description="Most columns in one table")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -170,9 +173,62 @@ def tiny_model(_pristine_model: MultiTaskModel) -> MultiTaskModel:
 @pytest.fixture(scope="session")
 def finished_run(raw_config: RunConfig, tiny_csv_bytes: bytes, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run trained to its end in this process. To be read only; copy it to change it."""
+    from mtl.data.reading import read_table
     from mtl.runs.store import RunStore
     from mtl.runs.worker import StopRequest, work
 
-    run = RunStore(tmp_path_factory.mktemp("finished")).create(raw_config, tiny_csv_bytes, file_name="tiny.csv")
+    store = RunStore(tmp_path_factory.mktemp("finished"))
+    run = store.create(raw_config, read_table(tiny_csv_bytes), files=["tiny.csv"])
     assert work(run, StopRequest()).state == "done"
     return run
+
+
+@dataclass
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The last line of stdout."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `python -m mtl …` in this process, which already has its libraries."""
+    from mtl.__main__ import main
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mtl", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, whose runs go to its `checkpoints`, as they do by default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_RUNS_DIR", "checkpoints")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny(raw_config: RunConfig) -> list[str]:
+    """The tiny run's configuration as settings of the command line."""
+    training = raw_config.training.model_dump(exclude_defaults=True)
+    settings = {"encoder.name": raw_config.encoder.name} | {f"training.{key}": v for key, v in training.items()}
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]

@@ -1,92 +1,34 @@
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from mtl.__main__ import main
 from mtl.config import RunConfig
 from mtl.config_text import load_config, override, to_yaml
 from mtl.data.reading import read_table
 from mtl.inference.predictor import Predictor
 from mtl.modeling.heads import ClassificationHead
 from mtl.runs.store import Run, RunStore
+from tests.conftest import Cli, Result
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 400.0
 
 
-@dataclass
-class Result:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The last line of stdout."""
-        return json.loads(self.out.splitlines()[-1])
-
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run `python -m mtl …` in this process, which already has its libraries."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["mtl", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Result(code, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, whose runs go to its `checkpoints`, as they do by default."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MTL_RUNS_DIR", "checkpoints")
-    return tmp_path
-
-
-@pytest.fixture(scope="session")
-def tiny(raw_config: RunConfig) -> list[str]:
-    """The tiny run's configuration as settings of the command line."""
-    training = raw_config.training.model_dump(exclude_defaults=True)
-    settings = {"encoder.name": raw_config.encoder.name} | {f"training.{key}": v for key, v in training.items()}
-    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-
-
 @pytest.fixture(scope="module")
 def predictor(finished_run: Run) -> Predictor:
     return Predictor.load(finished_run.path)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
 
 
 # ------------------------------------------------------------------------------------------ train
@@ -312,22 +254,6 @@ def test_cli_predict_texts(cli: Cli, finished_run: Run, predictor: Predictor) ->
     assert all(text in result.err for text in texts)
 
 
-def test_cli_predict_a_file_keeps_its_columns(
-    cli: Cli, finished_run: Run, predictor: Predictor, tmp_path: Path
-) -> None:
-    (tmp_path / "in.csv").write_text('id,text\n01,"rain, again"\nNA,\n3,Größe 情感\n', encoding="utf-8")
-    output = tmp_path / "out.csv"
-    result = cli("predict", "--checkpoint", finished_run.path, "--input", tmp_path / "in.csv", "--output", output)
-    assert result.json == {"output": output.as_posix(), "rows": 3}
-    rows = read_csv(output)
-    assert list(rows[0]) == ["id", "text", "topic_predicted", "topic_confidence", "mood_predicted", "mood_confidence"]
-    assert [(row["id"], row["text"]) for row in rows] == [("01", "rain, again"), ("NA", ""), ("3", "Größe 情感")]
-    assert rows[1]["topic_predicted"] == ""
-    (answer,) = predictor.predict(["rain, again"])
-    assert rows[0]["mood_predicted"] == answer["mood"].label
-    assert float(rows[0]["mood_confidence"]) == pytest.approx(answer["mood"].confidence, abs=1e-4)
-
-
 # ------------------------------------------------------------------------------------------ embed
 
 
@@ -449,7 +375,9 @@ def test_cli_wrong_usage_ends_with_2(cli: Cli, arguments: list[str]) -> None:
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["embed"], ["export"]])
+@pytest.mark.parametrize(
+    "command", [[], ["inspect"], ["train"], ["preflight"], ["evaluate"], ["predict"], ["embed"], ["export"]]
+)
 def test_cli_helps(cli: Cli, command: list[str]) -> None:
     result = cli(*command, "--help")
     assert result.code == 0

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mtl.data.reading import Table, is_missing, quoted, row_number
+from mtl.data.entities import entity_form
+from mtl.data.reading import Table, is_missing, quoted
 from mtl.errors import DataError, LimitError
 from mtl.settings import settings
 
-Role = Literal["text", "task", "entities", "ignored"]
+Role = Literal["text", "task", "entities", "split", "group", "ignored"]
+Side = Literal["train", "validation", "test"]
 
 TEXT_NAMES = (
     "text",
@@ -27,9 +28,17 @@ TEXT_NAMES = (
     "utterance",
     "description",
 )
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}:\d{2}")
+SPLIT_NAMES = ("split", "set", "subset", "partition", "fold", "dataset split", "data split")
+SIDE_WORDS: dict[str, Side] = {
+    "train": "train", "training": "train", "valid": "validation", "validation": "validation", "val": "validation",
+    "dev": "validation", "development": "validation", "eval": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+_DATE = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2})?|(mon|tue|wed|thu|fri|sat|sun)\w* .*\d{4}.*",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?", re.IGNORECASE)
-_BIO = re.compile(r"(O|[BIES]-\S+)( +(O|[BIES]-\S+))*")
+_SEPARATORS = "|;,"
 _LOOK_AT = 1_000
 
 
@@ -39,7 +48,7 @@ class Column:
 
     Attributes:
         name: The header, verbatim.
-        role: `text`, `task`, `entities` or `ignored`.
+        role: `text`, `task`, `entities`, `split`, `group` or `ignored`.
         reason: Why, in a few words.
         counts: For a task, how many rows carry each class, the most frequent first.
         missing: How many cells are empty.
@@ -54,14 +63,44 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """The understood table: exactly one text column, and at least one task unless only predicting."""
+    """The understood table.
+
+    Attributes:
+        all: Every column, in the table's order.
+        text: The text column; several if their texts are joined.
+        tasks: The columns to learn, in the order of the heads.
+    """
 
     all: tuple[Column, ...]
-    text: str
+    text: tuple[str, ...]
     tasks: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Column:
         return next(column for column in self.all if column.name == name)
+
+    def named(self, role: Role) -> tuple[str, ...]:
+        """Return the names of the columns of a role."""
+        return tuple(column.name for column in self.all if column.role == role)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the person named; None: guess."""
+
+    text: tuple[str, ...] | None
+    tasks: tuple[str, ...] | None
+    split: str | None
+    group: str | None
+
+
+def join_texts(table: Table, names: Sequence[str]) -> list[str]:
+    """Return one text per row: the text column's, or the filled cells of several joined by a blank."""
+    if len(names) == 1:
+        return table.column(names[0])
+    return [
+        " ".join(cell.strip() for cell in row if cell.strip())
+        for row in zip(*(table.column(n) for n in names), strict=True)
+    ]
 
 
 def find_text_column(table: Table, wanted: str | None = None) -> str:
@@ -75,66 +114,124 @@ def find_text_column(table: Table, wanted: str | None = None) -> str:
     if wanted is not None:
         table.column(wanted)
         return wanted
-    best = max(table.headers, key=lambda name: _textness(name, table.columns[name]))
-    if _textness(best, table.columns[best]) <= 0:
+    scores = {name: _textness(name, cells) for name, cells in table.columns.items()}
+    best = max(scores, key=scores.__getitem__)
+    if scores[best] <= 0:
         raise DataError(f"No column looks like sentences. Name the text column; the file has {quoted(table.headers)}.")
     return best
 
 
-def understand(table: Table, text_column: str | None = None, task_columns: Sequence[str] | None = None) -> Columns:
-    """Decide the role of every column.
+def understand(
+    table: Table,
+    text_column: str | Sequence[str] | None = None,
+    task_columns: Sequence[str] | None = None,
+    *,
+    split_column: str | None = None,
+    group_column: str | None = None,
+) -> Columns:
+    """Decide the role of every column: what the person named is that, the rest is guessed.
 
     Args:
         table: What was read.
-        text_column: The text column, if the person named it.
-        task_columns: The task columns, if the person named them; each must be usable as a task.
+        text_column: The text column, or several whose texts are joined.
+        task_columns: The task columns; each must be usable as a task.
+        split_column: The column with ready-made sides; empty: none.
+        group_column: The column whose equal values stay on one side of the split.
 
     Raises:
-        DataError: A named column does not exist or cannot be a task.
+        DataError: A named column does not exist or cannot be what it is named for.
+        LimitError: More tasks or labels than this installation accepts.
     """
-    text = find_text_column(table, text_column)
-    if task_columns is not None:
-        for name in task_columns:
-            table.column(name)
-            if name == text:
-                raise DataError(f'"{name}" is the text column, so it cannot be a task as well.')
-        if len(task_columns) > settings().max_tasks:
-            raise LimitError(f"{len(task_columns)} tasks are too many; at most {settings().max_tasks} are accepted.")
-    columns = []
+    named = (text_column,) if isinstance(text_column, str) else tuple(text_column or ()) or None
+    tasks = tuple(task_columns) if task_columns is not None else None
+    wanted = _Wanted(named, tasks, split_column, group_column)
+    text = wanted.text or (find_text_column(table),)
+    _check_wanted(table, text, wanted)
+    split = (
+        wanted.split
+        if wanted.split is not None
+        else _find_split_column(table, {*text, *(wanted.tasks or ()), wanted.group})
+    )
+    columns: list[Column] = []
     for name, cells in table.columns.items():
-        if name == text:
-            columns.append(
-                Column(name, "text", "named by you" if text_column else "the longest text", {}, _missing(cells))
-            )
-            continue
-        column = _look(name, cells)
-        if task_columns is not None:
-            column = _obey(column, cells, name in task_columns)
-        elif column.role == "task" and sum(other.role == "task" for other in columns) == settings().max_tasks:
-            reason = f"there are {settings().max_tasks} tasks already"
-            column = replace(column, role="ignored", reason=reason, counts={})
+        if name in text:
+            column = Column(name, "text", _text_reason(wanted, text), {}, _missing(cells))
+        elif name == split:
+            reason = "chosen by you" if wanted.split else "says train, validation or test"
+            column = Column(name, "split", reason, {}, _missing(cells))
+        elif name == wanted.group:
+            column = Column(name, "group", "chosen by you: equal values stay on one side", {}, _missing(cells))
+        else:
+            column = look(name, cells)
+            if wanted.tasks is not None:
+                column = _obey(column, cells, name in wanted.tasks)
+            elif column.role == "task" and sum(other.role == "task" for other in columns) == settings().max_tasks:
+                reason = f"there are {settings().max_tasks} tasks already"
+                column = replace(column, role="ignored", reason=reason, counts={})
         columns.append(column)
-    tasks = [column.name for column in columns if column.role == "task"]
-    if task_columns is not None:  # in the person's order, which is the order of the heads
-        tasks = list(task_columns)
-    return Columns(tuple(columns), text, tuple(tasks))
+    found = tuple(column.name for column in columns if column.role == "task")
+    # in the person's order, which is the order of the heads
+    return Columns(tuple(columns), text, found if tasks is None else tasks)
+
+
+def _check_wanted(table: Table, text: tuple[str, ...], wanted: _Wanted) -> None:
+    tasks = wanted.tasks or ()
+    others = [name for name in (wanted.split, wanted.group) if name]
+    for name in (*text, *tasks, *others):
+        table.column(name)
+    for name in (*tasks, *others):
+        if name in text:
+            what = "a task" if name in tasks else "the split or the group column"
+            raise DataError(f'"{name}" is the text column, so it cannot be {what} as well.')
+    for name in others:
+        if name in tasks:
+            raise DataError(f'"{name}" is a task, so it cannot be the split or the group column as well.')
+    if len(tasks) > settings().max_tasks:
+        raise LimitError(f"{len(tasks)} tasks are too many; at most {settings().max_tasks} are accepted.")
+
+
+def _text_reason(wanted: _Wanted, text: tuple[str, ...]) -> str:
+    if len(text) > 1:
+        return "chosen by you, joined with the other texts"
+    return "chosen by you" if wanted.text else "the longest text"
+
+
+def side_of(cell: str) -> Side | None:
+    """Return the side a cell names: train, validation or test, in any of their usual spellings."""
+    return SIDE_WORDS.get(cell.strip().lower())
+
+
+def _find_split_column(table: Table, taken: set[str | None]) -> str:
+    """Find a column that is named like a split and says nothing but train, validation and test."""
+    for name, cells in table.columns.items():
+        if name in taken or re.sub(r"[\W_]+", " ", name.lower()).strip() not in SPLIT_NAMES:
+            continue
+        values = {cell for cell in cells if not is_missing(cell)}
+        if len({side_of(value) for value in values}) > 1 and all(map(side_of, values)):
+            return name
+    return ""
 
 
 def _obey(column: Column, cells: list[str], chosen: bool) -> Column:
     """Follow the person's choice of tasks, unless the column cannot be one."""
     if not chosen:
         role: Role = "entities" if column.role == "entities" else "ignored"
-        return Column(column.name, role, column.reason if role == "entities" else "not chosen", {}, column.missing)
+        return replace(column, role=role, reason=column.reason if role == "entities" else "not chosen", counts={})
     if column.role == "entities":
         raise DataError(f'Column "{column.name}" holds entities, which cannot be trained yet; choose other columns.')
+    if several := several_labels(cells):
+        raise DataError(
+            f'Column "{column.name}" holds several labels in a cell, such as "{several}". '
+            "Tasks with several labels per text cannot be trained yet; keep one label in each cell."
+        )
     counts = _counts(cells)
     if len(counts) < 2:
         raise DataError(f'Column "{column.name}" has {len(counts)} class; a task needs at least two different labels.')
-    _check_labels(column.name, cells, counts)
+    _check_labels(column.name, counts)
     return Column(column.name, "task", "chosen by you", counts, column.missing)
 
 
-def _check_labels(name: str, cells: list[str], counts: dict[str, int]) -> None:
+def _check_labels(name: str, counts: dict[str, int]) -> None:
     limits = settings()
     if len(counts) > limits.max_labels:
         raise LimitError(
@@ -143,76 +240,97 @@ def _check_labels(name: str, cells: list[str], counts: dict[str, int]) -> None:
         )
     for label in counts:
         if len(label) > limits.max_label_characters:
-            row = row_number(cells.index(label))
             raise LimitError(
-                f'Row {row}: the label in column "{name}" has {len(label):,} characters; '
+                f'The label "{label[:30]}…" in column "{name}" has {len(label):,} characters; '
                 f"at most {limits.max_label_characters} are accepted. Is it free text?"
             )
 
 
 def _missing(cells: list[str]) -> int:
-    return sum(map(is_missing, cells))
+    return sum(count for cell, count in Counter(cells).items() if is_missing(cell))
 
 
 def _counts(cells: list[str]) -> dict[str, int]:
-    return dict(Counter(cell for cell in cells if not is_missing(cell)).most_common())
+    return {cell: count for cell, count in Counter(cells).most_common() if not is_missing(cell)}
+
+
+def _sample(cells: list[str]) -> list[str]:
+    """Return filled cells from all over the column: a file is often sorted."""
+    step = max(1, len(cells) // (4 * _LOOK_AT))
+    return [cell for cell in cells[::step] if not is_missing(cell)][:_LOOK_AT] or [
+        cell for cell in cells if not is_missing(cell)
+    ][:_LOOK_AT]
 
 
 def _textness(name: str, cells: list[str]) -> float:
     """Score how much a column looks like sentences; 0 or less means it does not."""
-    sample = [cell for cell in cells[:_LOOK_AT] if not is_missing(cell)]
-    if not sample or looks_like_spans(sample) or looks_like_tags(sample):
+    sample = _sample(cells)
+    if not sample or entity_form(sample):
         return 0.0
-    words = sum(len(cell.split()) for cell in sample) / len(sample)
+    words = sum(_word_count(cell) for cell in sample) / len(sample)
     different = len(set(sample)) / len(sample)
-    if _share(_NUMBER, sample) > 0.9 or _share(_DATE, sample) > 0.9:
+    if _share(_NUMBER, sample) > 0.9 or _share(_DATE, sample) > 0.9 or _links(sample):
         return 0.0
     named = name.strip().lower() in TEXT_NAMES
     if words < 2 and not named:
         return 0.0
-    return words * different * (10.0 if named else 1.0)
+    filled = 1 - _missing(cells) / len(cells)
+    return words * different * filled * (10.0 if named else 1.0)
 
 
-def looks_like_spans(sample: list[str]) -> bool:
-    """Say whether the cells are entity spans in JSON: `[{"start": 0, "end": 4, "label": "PER"}]`."""
-    if not all(cell.strip().startswith("[") for cell in sample):
-        return False
-    try:
-        spans = [span for cell in sample[:100] for span in json.loads(cell)]
-    except (ValueError, TypeError, RecursionError):
-        return False
-    return bool(spans) and all(isinstance(span, dict) and {"start", "end", "label"} <= span.keys() for span in spans)
+def _word_count(cell: str) -> float:
+    """Count words; scripts without blanks between words get one for two characters."""
+    wide = sum("\u2e80" <= character <= "\uffdc" or "\u0e00" <= character <= "\u0eff" for character in cell)
+    return len(cell.split()) + wide / 2
 
 
-def looks_like_tags(sample: list[str]) -> bool:
-    """Say whether the cells are BIO tags, one per word."""
-    return any("-" in cell for cell in sample) and all(_BIO.fullmatch(cell.strip()) for cell in sample)
+def _links(sample: list[str]) -> bool:
+    return sum("://" in cell and " " not in cell.strip() for cell in sample) > 0.9 * len(sample)
 
 
 def _share(pattern: re.Pattern[str], sample: list[str]) -> float:
     return sum(bool(pattern.fullmatch(cell.strip())) for cell in sample) / len(sample)
 
 
-def _look(name: str, cells: list[str]) -> Column:
+def several_labels(cells: Sequence[str]) -> str | None:
+    """Return a cell with several labels, `a|b`, if that is how this column is written; else None.
+
+    A mark divides labels where a part of the column holds it and its parts come again in other combinations, as the
+    genres of films do; a comma inside one name, such as `World, Politics`, does not repeat so.
+    """
+    values = Counter(cell.strip() for cell in cells if not is_missing(cell))
+    filled = sum(values.values())
+    for mark in _SEPARATORS:
+        multiple = {value: [part.strip() for part in value.split(mark)] for value in values if mark in value}
+        # a bar is hardly ever part of a name
+        if sum(values[value] for value in multiple) < (0.01 if mark == "|" else 0.05) * filled or not multiple:
+            continue
+        uses = Counter(part for parts in multiple.values() for part in set(parts))
+        uses.update(value for value in values if value in uses)
+        short = all(len(part.split()) <= 4 for part in uses)
+        repeated = sum(count > 1 for count in uses.values())
+        if short and "" not in uses and len(uses) >= 2 and repeated >= 0.7 * len(uses) and len(uses) <= filled / 3:
+            return next(iter(multiple))
+    return None
+
+
+def look(name: str, cells: list[str]) -> Column:
     """Guess the role of a column that is not the text."""
     missing = _missing(cells)
-    sample = [cell for cell in cells[:_LOOK_AT] if not is_missing(cell)]
-    if not sample:
-        sample = [cell for cell in cells if not is_missing(cell)][:_LOOK_AT]
+    sample = _sample(cells)
     if not sample:
         return Column(name, "ignored", "empty", {}, missing)
-    if looks_like_spans(sample):
-        return Column(name, "entities", "entity spans; not trained yet", {}, missing)
-    if looks_like_tags(sample):
-        return Column(name, "entities", "entity tags; not trained yet", {}, missing)
+    if form := entity_form(sample):
+        what = {"tags": "entity tags, one a word", "spans": "entity spans"}[form]
+        return Column(name, "entities", f"{what}; not trained yet", {}, missing)
     counts = _counts(cells)
-    reason = _why_not_a_task(counts, len(cells) - missing, cells)
+    reason = _why_not_a_task(counts, len(cells) - missing)
     if reason:
         return Column(name, "ignored", reason, {}, missing)
     return Column(name, "task", f"{len(counts)} classes", counts, missing)
 
 
-def _why_not_a_task(counts: dict[str, int], filled: int, cells: list[str]) -> str:
+def _why_not_a_task(counts: dict[str, int], filled: int) -> str:
     labels = list(counts)
     sample = labels[:_LOOK_AT]
     numbers, dates = _share(_NUMBER, sample), _share(_DATE, sample)
@@ -220,18 +338,20 @@ def _why_not_a_task(counts: dict[str, int], filled: int, cells: list[str]) -> st
         return "the same value in every row"
     if dates > 0.9:
         return "dates or times"
-    if sum("://" in label for label in sample) > 0.9 * len(sample):
+    if _links(sample):
         return "links"
     if len(counts) == filled and filled > 20:
         return "a different value in every row, as an identifier has"
-    if sum(len(label.split()) for label in sample) / len(sample) > 5:
+    if len(counts) <= 10_000 and (several := several_labels([v for v, n in counts.items() for _ in range(min(n, 20))])):
+        return f'several labels in a cell, such as "{several}"; not trained yet'
+    if sum(map(_word_count, sample)) / len(sample) > 5:
         return "free text"
     if numbers > 0.9 and len(counts) > 20:
         return "numbers"
     if len(counts) > max(2, min(settings().max_labels, filled // 3)):
         return f"{len(counts):,} different values in {filled:,} rows"
     try:
-        _check_labels("", cells, counts)
+        _check_labels("", counts)
     except LimitError:
         return "its values are too long for labels"
     return ""

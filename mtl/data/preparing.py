@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from mtl.config import RunConfig, TaskConfig, resolve
-from mtl.data.columns import Columns, understand
-from mtl.data.reading import Table, is_missing, quoted, row_number
-from mtl.data.splitting import SIDES, Split, Splits, split_rows, take_splits
-from mtl.errors import DataError
+from mtl.data.columns import Columns, join_texts, understand
+from mtl.data.entities import EntityColumn, read_entity_column
+from mtl.data.reading import Table, is_missing, quoted
+from mtl.data.sameness import normalised
+from mtl.data.splitting import SIDES, Split, Splits, count_leaks, group_rows, split_counts, split_rows, take_splits
+from mtl.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A table whose columns have their roles.
+
+    Attributes:
+        table: What was read, with merged labels written as what they are merged into.
+        columns: What each column was understood as.
+        texts: One text per row.
+        keys: The normalised texts; equal ones count as the same text.
+        entities: Column name -> its entities.
+    """
+
+    table: Table
+    columns: Columns
+    texts: list[str]
+    keys: list[str]
+    entities: Mapping[str, EntityColumn]
+
+    @property
+    def cells(self) -> dict[str, list[str]]:
+        """Task name -> its cells."""
+        return {name: self.table.columns[name] for name in self.columns.tasks}
+
+
+@dataclass(frozen=True)
+class Division:
+    """The split, and what a person should know of it.
+
+    Attributes:
+        split: Row indices of train, validation and test.
+        groups: For each row, the first row of its group; a group is never on two sides.
+        leaks: Groups on more than one side, counted afterwards: 0.
+        notes: What was done beyond dealing out the rows.
+    """
+
+    split: Split
+    groups: list[int]
+    leaks: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -20,62 +62,160 @@ class Prepared:
 
     Attributes:
         config: Resolved, with the columns, the labels and every rate filled in.
-        columns: What each column was understood as.
-        split: Row indices of train, validation and test.
+        understood: The table and its columns.
+        division: The split.
     """
 
     config: RunConfig
-    columns: Columns
-    split: Split
+    understood: Understood
+    division: Division
+
+    @property
+    def columns(self) -> Columns:
+        """What each column was understood as."""
+        return self.understood.columns
+
+    @property
+    def split(self) -> Split:
+        """Row indices of train, validation and test."""
+        return self.division.split
 
 
-def prepare(table: Table, config: RunConfig) -> Prepared:
+def prepare(table: Table, config: RunConfig, near: Sequence[Sequence[int]] | None = None) -> Prepared:
     """Decide everything a run depends on.
 
     Args:
         table: The data.
         config: As the person gave it.
+        near: Groups of rows with nearly the same text, wanted where `data.split.near_duplicates` is set.
 
     Raises:
         DataError: No text column, no task, an unlisted label, or too few rows.
     """
-    wanted = config.data.task_columns
-    if wanted is None and config.tasks:
-        wanted = tuple(config.tasks)
-    columns = understand(table, config.data.text_column, wanted)
-    if not columns.tasks:
-        raise DataError(
-            "No column looks like labels. A task needs a column with a few different values; "
-            f"the file has {quoted(table.headers)}."
-        )
-    unused = [name for name in config.tasks if name not in columns.tasks]
-    if unused:
-        raise DataError(f'tasks: "{unused[0]}" is not one of the task columns {quoted(columns.tasks)}.')
-    tasks = {}
-    for name in columns.tasks:
-        task = config.tasks.get(name, TaskConfig())
-        tasks[name] = task.model_copy(update={"labels": _labels(table, columns, name, task)})
-    fractions = (config.data.split.train, config.data.split.validation, config.data.split.test)
-    cells = {name: table.columns[name] for name in columns.tasks}
-    split = split_rows(table.columns[columns.text], cells, fractions=fractions, seed=config.data.split.seed)
+    understood = understand_table(table, config)
+    return complete(understood, divide(understood, config, near), config)
+
+
+def understand_table(table: Table, config: RunConfig) -> Understood:
+    """Give every column its role, as the configuration says or by guessing.
+
+    Raises:
+        DataError: No text column, or a named column that cannot be what it is named for.
+    """
+    data = config.data
+    tasks = data.task_columns
+    if tasks is None and config.tasks:
+        tasks = tuple(config.tasks)
+    table = merge_labels(table, config.tasks)
+    columns = understand(
+        table, data.text_column, tasks, split_column=data.split.column, group_column=data.split.group_column
+    )
+    texts = join_texts(table, columns.text)
+    entities = {name: read_entity_column(texts, table.columns[name]) for name in columns.named("entities")}
+    return Understood(table, columns, texts, [normalised(text) for text in texts], entities)
+
+
+def merge_labels(table: Table, tasks: Mapping[str, TaskConfig]) -> Table:
+    """Write the labels that a person merged as what they are merged into."""
+    columns = dict(table.columns)
+    for name, task in tasks.items():
+        if task.merge and name in columns:
+            columns[name] = [task.merge.get(cell, cell) for cell in columns[name]]
+    return replace(table, columns=columns)
+
+
+def divide(understood: Understood, config: RunConfig, near: Sequence[Sequence[int]] | None = None) -> Division:
+    """Divide the rows.
+
+    Raises:
+        DataError: There is no task, or too few rows.
+        ConfigError: Near duplicates are to stay together and were not looked for.
+    """
+    cells, settings, table = understood.cells, config.data.split, understood.table
+    require_tasks(understood.columns)
+    if settings.near_duplicates is not None and near is None:
+        raise ConfigError("data.split.near_duplicates: the near duplicates were not looked for yet.")
+    group = settings.group_column
+    values = table.columns[group] if group else None
+    groups = group_rows(understood.texts, keys=understood.keys, values=values, near=near or ())
+    side_column = next(iter(understood.columns.named("split")), None)
+    split = split_rows(
+        understood.texts,
+        cells,
+        fractions=(settings.train, settings.validation, settings.test),
+        seed=settings.seed,
+        groups=groups,
+        entity_types={name: _types(column) for name, column in understood.entities.items()},
+        given=table.columns[side_column] if side_column else None,
+    )
     _check_training_rows(cells, split)
-    data = config.data.model_copy(update={"text_column": columns.text, "task_columns": columns.tasks})
-    complete = config.model_copy(update={"data": data, "tasks": tasks})
-    return Prepared(resolve(complete, len(split.train)), columns, split)
+    return Division(split, groups, count_leaks(groups, split), _split_notes(understood, split, side_column))
+
+
+def complete(understood: Understood, division: Division, config: RunConfig) -> Prepared:
+    """Fill in what the columns and the split decide.
+
+    Raises:
+        DataError: A label that is not among the listed ones.
+    """
+    names = understood.columns.tasks
+    unused = [name for name in config.tasks if name not in names]
+    if unused:
+        raise DataError(f'tasks: "{unused[0]}" is not one of the task columns {quoted(names)}.')
+    tasks = {}
+    for name in names:
+        task = config.tasks.get(name, TaskConfig())
+        tasks[name] = task.model_copy(update={"labels": _labels(understood, name, task)})
+    data = config.data.model_copy(update={"text_column": understood.columns.text, "task_columns": names})
+    filled = config.model_copy(update={"data": data, "tasks": tasks})
+    return Prepared(resolve(filled, len(division.split.train)), understood, division)
 
 
 def cut(table: Table, config: RunConfig, split: Split) -> Splits:
     """Cut the examples of a prepared run out of its table."""
-    texts = table.column(config.data.text_column or "")
+    table = merge_labels(table, config.tasks)
+    texts = join_texts(table, config.data.text_column or ())
     return take_splits(texts, {name: table.column(name) for name in config.tasks}, split)
 
 
-def _labels(table: Table, columns: Columns, name: str, task: TaskConfig) -> tuple[str, ...]:
+def _types(column: EntityColumn) -> list[tuple[str, ...] | None]:
+    """Return the entity types of each row; None where it is not annotated."""
+    return [None if spans is None else tuple(dict.fromkeys(span.label for span in spans)) for spans in column.spans]
+
+
+def require_tasks(columns: Columns) -> None:
+    """Refuse a table without anything to learn.
+
+    Raises:
+        DataError: Says what was found instead of a task.
+    """
+    if not columns.tasks:
+        raise DataError(_no_task(columns))
+
+
+def _no_task(columns: Columns) -> str:
+    several = [column for column in columns.all if column.reason.startswith("several labels")]
+    if several:
+        return (
+            f'Column "{several[0].name}" holds {several[0].reason.removesuffix("; not trained yet")}. '
+            "Tasks with several labels per text cannot be trained yet; keep one label in each cell."
+        )
+    if entities := columns.named("entities"):
+        return (
+            f'The only labels are the entities in "{entities[0]}", which cannot be trained yet. '
+            "Add a column with a few different values."
+        )
+    return (
+        "No column looks like labels. A task needs a column with a few different values; "
+        f"the file has {quoted([column.name for column in columns.all])}."
+    )
+
+
+def _labels(understood: Understood, name: str, task: TaskConfig) -> tuple[str, ...]:
     """Return the classes: those the person listed, in that order, else those in the file, sorted."""
-    counts = columns[name].counts
     if task.labels is None:
-        return tuple(sort_labels(counts))
-    check_labels(table, name, task.labels)
+        return tuple(sort_labels(understood.columns[name].counts))
+    check_labels(understood.table, name, task.labels)
     return task.labels
 
 
@@ -89,7 +229,7 @@ def check_labels(table: Table, name: str, labels: Sequence[str]) -> None:
     for index, cell in enumerate(table.column(name)):
         if cell not in known and not is_missing(cell):
             raise DataError(
-                f'Row {row_number(index)}: {name} "{cell}" is not one of {quoted(labels)}. '
+                f'Row {table.place(index)}: {name} "{cell}" is not one of {quoted(labels)}. '
                 "Fix the cell, leave it empty, or add the label."
             )
 
@@ -115,12 +255,27 @@ def _check_training_rows(cells: dict[str, list[str]], split: Split) -> None:
             )
 
 
-def split_counts(table: Table, config: RunConfig, split: Split) -> list[dict[str, object]]:
-    """Count rows and classes of each side, for people: one row per task and class."""
-    rows: list[dict[str, object]] = []
-    for name, task in config.tasks.items():
-        column = table.columns[name]
-        sides = {side: Counter(column[row] for row in getattr(split, side)) for side in SIDES}
-        for label in task.labels or ():
-            rows.append({"task": name, "label": label} | {side: counts[label] for side, counts in sides.items()})
-    return rows
+def _split_notes(understood: Understood, split: Split, side_column: str | None) -> tuple[str, ...]:
+    """Say what a person would not expect: rows left out of a ready-made split, and classes on one side only."""
+    notes = []
+    cells = understood.cells
+    if side_column:
+        notes.append(
+            f'The sides are those of the column "{side_column}"; a side it does not name is cut from training.'
+        )
+        usable = sum(
+            not is_missing(text) and any(not is_missing(column[row]) for column in cells.values())
+            for row, text in enumerate(understood.texts)
+        )
+        left = usable - sum(len(getattr(split, side)) for side in SIDES)
+        if left:
+            notes.append(f"{left:,} training or validation rows repeat a text of a later side: left out.")
+    for task in cells:
+        counts = split_counts({task: cells[task]}, split)
+        alone = [entry["label"] for entry in counts if not entry["validation"] and not entry["test"]]
+        if alone and (split.validation or split.test):
+            notes.append(f'"{task}": {quoted(alone, 6)} — too few rows to divide, so they are in training only.')
+        unseen = [entry["label"] for entry in counts if not entry["train"]]
+        if unseen:
+            notes.append(f'"{task}": {quoted(unseen, 6)} — no row in training, so they cannot be learnt.')
+    return tuple(notes)

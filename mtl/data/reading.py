@@ -1,35 +1,70 @@
 """Read a CSV as its owner meant it: every cell is text, and no label is ever changed silently.
 
 There is no NA parsing and no numeric coercion: `NA`, `None`, `01` and `true` stay as typed; only an empty (or
-white-space) cell is a missing value. What had to be guessed (encoding, delimiter) is recorded in the `Table`.
-Rows are numbered as a spreadsheet shows them: the header is row 1, the first data row is row 2.
+white-space) cell is a missing value. What had to be guessed (encoding, delimiter, quotes, header) is recorded in the
+`Table`. Rows are numbered as a spreadsheet shows them: blank lines count, and a header is row 1.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, Unpack
 
+from mtl.data.decoding import Source, settle_encoding
+from mtl.data.dialect import (
+    DELIMITERS,
+    QUOTES,
+    SAMPLE_CHARACTERS,
+    Dialect,
+    candidates,
+    has_header,
+    sample_records,
+)
+from mtl.data.rows import SEPARATOR_LINE, Rows, is_missing, name_columns, open_text
 from mtl.errors import DataError, LimitError
-from mtl.settings import settings
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-SIGNATURES = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "a gzip archive",
-    b"PAR1": "a Parquet file",
-}
-_SAMPLE_CHARACTERS = 65_536
-_SAMPLE_RECORDS = 50
+__all__ = ["Layout", "Options", "Table", "is_missing", "quoted", "read_file", "read_table", "scan_file", "stream_file"]
+
+_CHUNK = 4096
+
+
+class Options(TypedDict, total=False):
+    """What a person may fix instead of leaving it to be guessed (None: guessed).
+
+    Attributes:
+        encoding: A Python codec name; see `mtl.data.decoding.settle_encoding`.
+        delimiter: `,` `;` tab or `|`; by default the one that makes the most even table.
+        quote: `"`, `'` or, for no quoting, the empty text.
+        header: Whether the first row names the columns.
+    """
+
+    encoding: str | None
+    delimiter: str | None
+    quote: str | None
+    header: bool | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a source is to be read: what was chosen or guessed, and what was found by reading it once.
+
+    Attributes:
+        encoding: A Python codec name.
+        dialect: Delimiter and quotes.
+        header: Whether the first row names the columns.
+        headers: The column names; `column 1` … where there are none.
+        rows: Data rows.
+        notes: What a person should know of how the file was read.
+    """
+
+    encoding: str
+    dialect: Dialect
+    header: bool
+    headers: tuple[str, ...]
+    rows: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,13 +75,21 @@ class Table:
         columns: Header -> cells, all of one length, exactly as typed.
         encoding: How the bytes were decoded.
         delimiter: What separates the cells.
+        quote: What quotes a cell; empty if nothing does.
+        header: Whether the file names its columns; otherwise they are called `column 1` and so on.
         notes: What a person should know of how the file was read.
+        numbers: For each data row, its number in the file.
+        files: Name of each file and the index of its first row, where the table was put together from several.
     """
 
     columns: dict[str, list[str]]
     encoding: str = "utf-8"
     delimiter: str = ","
+    quote: str = '"'
+    header: bool = True
     notes: tuple[str, ...] = field(default=())
+    numbers: Sequence[int] = field(default=())
+    files: tuple[tuple[str, int], ...] = field(default=())
 
     def __len__(self) -> int:
         """Count the data rows."""
@@ -67,10 +110,18 @@ class Table:
             raise DataError(f'There is no column "{name}"; the file has {quoted(self.headers)}.')
         return self.columns[name]
 
+    def number(self, index: int) -> int:
+        """Return the number of a data row in its file, as a spreadsheet shows it."""
+        return self.numbers[index] if self.numbers else index + (2 if self.header else 1)
 
-def row_number(index: int) -> int:
-    """Turn the index of a data row into the row a spreadsheet shows (the header is row 1)."""
-    return index + 2
+    def file(self, index: int) -> str:
+        """Return the name of the file a data row is from; empty if there is only one."""
+        return next((name for name, first in reversed(self.files) if first <= index), "")
+
+    def place(self, index: int) -> str:
+        """Say where a data row is: its number, and its file if there are several."""
+        file = self.file(index)
+        return f"{self.number(index)} of {file}" if file else str(self.number(index))
 
 
 def quoted(names: Sequence[str], most: int = 12) -> str:
@@ -79,180 +130,142 @@ def quoted(names: Sequence[str], most: int = 12) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def is_missing(cell: str) -> bool:
-    """Say whether a cell holds no value: empty or white space only."""
-    return not cell.strip()
-
-
-def read_file(path: Path | str) -> Table:
+def read_file(path: Path | str, **options: Unpack[Options]) -> Table:
     """Read a CSV file from disk; see `read_table`.
 
     Raises:
         DataError: The file cannot be read, or is not a table.
         LimitError: It is larger than this installation accepts.
     """
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > settings().max_bytes:
-            raise _too_large(size)
-        return read_table(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {str(error.strerror).lower()}.") from None
+    return _read(Path(path), options)
 
 
-def read_table(data: bytes, *, encoding: str | None = None, delimiter: str | None = None) -> Table:
-    """Read the bytes of a CSV with a header row.
-
-    Args:
-        data: The file's bytes.
-        encoding: A Python codec name; by default UTF-8 (with or without BOM) or UTF-16 with BOM.
-        delimiter: `,` `;` tab or `|`; by default the one that makes the most even table.
+def read_table(data: bytes, **options: Unpack[Options]) -> Table:
+    """Read the bytes of a CSV. What is not given is guessed, and the guess is in the result.
 
     Raises:
-        DataError: Not text, not a table, or a row that does not fit the header.
+        DataError: Not text, not a table, or a row that does not fit the others.
         LimitError: More bytes, rows, columns or characters than this installation accepts.
     """
-    if len(data) > settings().max_bytes:
-        raise _too_large(len(data))
-    text, encoding = _decode(data, encoding)
-    if delimiter is None:
-        delimiter = _guess_delimiter(text)
-    elif delimiter not in DELIMITERS:
-        raise DataError(f"The delimiter must be one of {', '.join(DELIMITERS.values())}.")
-    records = _Records(text, delimiter)
-    header, notes = _header(next(records))
-    columns: dict[str, list[str]] = {name: [] for name in header}
-    cells = list(columns.values())
-    limits = settings()
-    for index, record in enumerate(records):
-        if index >= limits.max_rows:
-            raise LimitError(f"The file has more than {limits.max_rows:,} rows, the most that is accepted here.")
-        if len(record) != len(header):
-            raise DataError(
-                f"Row {row_number(index)} has {len(record)} cells, but the header has {len(header)}. "
-                "Put text that holds the delimiter or a line break in double quotes."
-            )
-        for values, cell in zip(cells, record, strict=True):
-            values.append(cell)
-        if max(map(len, record)) > limits.max_cell_characters:
-            raise LimitError(
-                f"Row {row_number(index)} has a cell of {max(map(len, record)):,} characters; "
-                f"at most {limits.max_cell_characters:,} are accepted here. Is a quote left open?"
-            )
-    if not cells[0]:
-        raise DataError("The file has a header but no rows below it.")
-    return Table(columns, encoding, delimiter, notes)
+    return _read(data, options)
 
 
-def _too_large(size: int) -> LimitError:
-    limit = settings().max_bytes
-    return LimitError(f"The file has {size / 1e6:,.0f} MB; at most {limit / 1e6:,.0f} MB are accepted here.")
+def scan_file(path: Path | str, **options: Unpack[Options]) -> Layout:
+    """Read a file once, keeping nothing: find its layout and everything that is wrong with it.
+
+    Raises:
+        DataError: As `read_file`.
+        LimitError: As `read_file`.
+    """
+    return _settled(Path(path), options)[0]
 
 
-def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
-    for signature, kind in SIGNATURES.items():
-        if data.startswith(signature):
-            raise DataError(f"This is {kind}, not a CSV file. Export the table as CSV (UTF-8) and upload that.")
-    if encoding is None:
-        utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        encoding = "utf-16" if utf_16 else "utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8"
-    try:
-        text = data.decode(encoding)
-    except LookupError:
-        raise DataError(f'"{encoding}" is not a known encoding; utf-8, utf-16, cp1252 and latin-1 are.') from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1  # the object is what was decoded: without the mark
-        raise DataError(
-            f"The file is not {encoding.removesuffix('-sig').upper()} text: line {line} holds the byte "
-            f"0x{error.object[error.start]:02x}. Save it as CSV UTF-8."
-        ) from None
-    except ValueError:  # a codec that is not one for text files, such as punycode
-        raise DataError(f'The file cannot be read as "{encoding}". Save it as CSV UTF-8.') from None
-    text = text.removeprefix("\ufeff")  # utf-8 or utf-16-le asked for by name leaves the mark in
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"Line {line} holds a NUL character, so this is not a text file. Save it as CSV UTF-8.")
-    if not text.strip():
-        raise DataError("The file is empty. It needs a header row and at least one row of text below it.")
-    if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
-        raise DataError("This is a web page, not a CSV file. Download the table itself.")
-    return text, encoding
+def stream_file(path: Path | str, layout: Layout) -> Generator[list[str]]:
+    """Yield the data rows of a scanned file, one by one: memory does not grow with the file."""
+    with Rows(Path(path), layout.encoding, layout.dialect, header=layout.header) as rows:
+        for number, record in enumerate(rows):
+            if number or not layout.header:
+                yield record
 
 
-class _Records:
-    """The rows of a CSV text without its blank lines; a quote that is never closed is an error with its row."""
-
-    def __init__(self, text: str, delimiter: str) -> None:
-        csv.field_size_limit(2**31 - 1)  # our own limit names the row; the module's does not
-        # universal newlines inside the reader: LF, CRLF and a bare CR all end a row, quoted ones stay as they are
-        self._reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        self._count = 0
-
-    def __iter__(self) -> _Records:
-        return self
-
-    def __next__(self) -> list[str]:
-        while True:
-            try:
-                record = next(self._reader)
-            except csv.Error as error:
-                raise DataError(_quote_problem(str(error), self._count + 1)) from None
-            if record:
-                self._count += 1
-                return record
-
-
-def _quote_problem(message: str, row: int) -> str:
-    if "end of data" in message:
-        return f"A double quote opened in row {row} is never closed. Close it, or double it if it belongs to the text."
-    return (
-        f"Row {row} has text after a closing double quote. Double the quotes that belong to the text "
-        '("" for "), or remove them.'
+def _read(source: Source, options: Options) -> Table:
+    kept = _Kept()
+    layout, numbers = _settled(source, options, kept)
+    return Table(
+        dict(zip(layout.headers, kept.columns, strict=True)),
+        encoding=layout.encoding,
+        delimiter=layout.dialect.delimiter,
+        quote=layout.dialect.quote,
+        header=layout.header,
+        notes=layout.notes,
+        numbers=numbers,
     )
 
 
-def _guess_delimiter(text: str) -> str:
-    """Choose the delimiter under which the first rows have the most cells, all rows alike.
+class _Kept:
+    """The cells by column, filled in chunks, since a loop in C over many rows is what makes reading fast."""
 
-    Only the first 64 kB are looked at, once for each of four candidates, so the cost does not grow with the file.
-    """
-    sample = text[:_SAMPLE_CHARACTERS]
+    def __init__(self) -> None:
+        self.columns: list[list[str]] = []
 
-    def evenness(delimiter: str) -> tuple[float, int]:
-        widths: list[int] = []
+    def restart(self, width: int) -> None:
+        """Forget what another dialect gave."""
+        self.columns = [[] for _ in range(width)]
+
+    def add(self, records: list[list[str]]) -> None:
+        """Keep some rows, all as wide as the table."""
+        for column, cells in zip(self.columns, zip(*records, strict=True), strict=True):
+            column.extend(cells)
+
+
+def _settled(source: Source, options: Options, kept: _Kept | None = None) -> tuple[Layout, Sequence[int]]:
+    """Find the first likely dialect that the whole source bears out, and the numbers of its rows."""
+    delimiter, quote = options.get("delimiter"), options.get("quote")
+    if delimiter is not None and delimiter not in DELIMITERS:
+        raise DataError(f"The delimiter must be one of {', '.join(DELIMITERS.values())}.")
+    if quote is not None and quote not in QUOTES:
+        raise DataError("The quote must be a double quote, a single quote, or empty for none.")
+    try:
+        encoding, notes = settle_encoding(source, options.get("encoding"))
+        with open_text(source, encoding) as text:
+            sample = text.read(SAMPLE_CHARACTERS)
+    except OSError as error:
+        raise DataError(f"{source!s} cannot be read: {str(error.strerror).lower()}.") from None
+    named = SEPARATOR_LINE.match(sample)
+    if named:
+        sample, delimiter = sample[named.end() :], delimiter or named.group(1)
+    problems: list[DataError | LimitError] = []
+    for dialect in candidates(sample, delimiter=delimiter, quote=quote):
+        header = options.get("header")
+        if header is None:
+            header = has_header(sample_records(sample, dialect))
         try:
-            for record in _Records(sample, delimiter):
-                widths.append(len(record))
-                if len(widths) == _SAMPLE_RECORDS:
-                    break
-        except DataError:  # the sample may end inside a quoted cell
-            pass
-        if not widths or widths[0] == 1:
-            return (0.0, 0)
-        return (sum(width == widths[0] for width in widths) / len(widths), widths[0])
-
-    return max(DELIMITERS, key=evenness)  # the first, a comma, where none divides the rows
+            return _tried(source, encoding, dialect, header, notes, kept)
+        except (DataError, LimitError) as error:
+            problems.append(error)
+    raise problems[0]
 
 
-def _header(record: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Keep the header names as they are, but make each of them present and unique."""
-    limits = settings()
-    if len(record) > limits.max_columns:
-        raise LimitError(f"The file has {len(record):,} columns; at most {limits.max_columns:,} are accepted here.")
-    names: list[str] = []
-    notes: list[str] = []
-    taken: set[str] = set(record)
-    seen: set[str] = set()
-    for position, cell in enumerate(record, start=1):
-        name = cell
-        if is_missing(cell) or cell in seen:
-            stem = f"column {position}" if is_missing(cell) else cell
-            name, number = stem, 2
-            while name in taken or name in seen:
-                name, number = f"{stem} ({number})", number + 1
-            what = "has no name" if is_missing(cell) else f'repeats the name "{cell}"'
-            notes.append(f'Column {position} {what}; here it is called "{name}".')
-        seen.add(name)
-        names.append(name)
-    return names, tuple(notes)
+def _tried(
+    source: Source, encoding: str, dialect: Dialect, header: bool, notes: tuple[str, ...], kept: _Kept | None
+) -> tuple[Layout, Sequence[int]]:
+    """Read the whole source in one dialect.
+
+    Raises:
+        DataError: A row does not fit, or a quote is broken.
+        LimitError: A limit is passed.
+    """
+    numbers: list[int] = []
+    with Rows(source, encoding, dialect, header=header) as rows:
+        first = next(rows, [])  # empty: only a separator line
+        names, header_notes = name_columns(first if header else [""] * len(first), named=header)
+        chunk = rows.take(_CHUNK, numbers)
+        if not header:
+            chunk.insert(0, first)
+            numbers.insert(0, 1)
+        if kept:
+            kept.restart(len(names))
+        while chunk:
+            if kept:
+                kept.add(chunk)
+            chunk = rows.take(_CHUNK, numbers)
+        notes += header_notes + rows.notes()
+    if not numbers:
+        raise DataError("The file has a header but no rows below it.")
+    start = 2 if header else 1
+    plain = numbers[0] == start and numbers[-1] == start + len(numbers) - 1
+    layout = Layout(encoding, dialect, header, tuple(names), len(numbers), notes + _dialect_notes(dialect, header))
+    return layout, () if plain else numbers
+
+
+def _dialect_notes(dialect: Dialect, header: bool) -> tuple[str, ...]:
+    notes = []
+    if not header:
+        notes.append("The first row does not look like a header, so the columns are called column 1, column 2, …")
+    if dialect.quote == "'":
+        notes.append("Cells are quoted with single quotes.")
+    if not dialect.quote:
+        notes.append("Quotes are read as part of the text, since they do not enclose cells.")
+    if dialect.skip_blanks:
+        notes.append("Blanks after a delimiter are taken as layout, since quotes follow them.")
+    return tuple(notes)

@@ -1,27 +1,33 @@
 """One split for all tasks: seeded, stratified over every task's labels, and the same text never on two sides.
 
-Rows whose texts are equal up to case and white space form a group that is never divided. Groups are dealt out by
-iterative stratification (Sechidis et al. 2011, "On the stratification of multi-label data"): the rarest label
-first, each group to the side that still lacks most of it. A missing label counts as a label of its own, so partly
-labelled rows are spread evenly too.
+Rows whose texts are equal after normalising (`mtl.data.sameness`), and rows that belong together for another reason,
+form a group that is never divided. Groups are dealt out by iterative stratification (Sechidis et al. 2011, "On the
+stratification of multi-label data"): the rarest label first, each group to the side that still lacks most of it. A
+missing label counts as a label of its own, so partly labelled rows are spread evenly too. A class with fewer groups
+than there are sides is kept in training.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from mtl.data.columns import side_of
 from mtl.data.reading import is_missing
+from mtl.data.sameness import Groups, normalised
 from mtl.errors import DataError
 
 SIDES = ("train", "validation", "test")
+Labels = tuple[str, ...] | None
+Tag = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices of each side, ascending; together every usable row once."""
+    """Row indices of each side, ascending; no row is on two sides."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -63,9 +69,32 @@ class Splits:
     test: Examples
 
 
-def normalised(text: str) -> str:
-    """Return the form under which two texts count as the same: case and white space ignored."""
-    return " ".join(text.casefold().split())
+def group_rows(
+    texts: Sequence[str],
+    *,
+    keys: Sequence[str] | None = None,
+    values: Sequence[str] | None = None,
+    near: Sequence[Sequence[int]] = (),
+) -> list[int]:
+    """Say which rows must stay on one side of the split.
+
+    Args:
+        texts: One text per row; an empty one equals no other.
+        keys: The normalised texts, if they are known already.
+        values: The cells of a group column; an empty one groups nothing.
+        near: Rows whose texts are nearly the same.
+
+    Returns:
+        For each row, the first row of its group.
+    """
+    groups = Groups(len(texts))
+    found = keys if keys is not None else [normalised(text) for text in texts]
+    groups.join_equal([key or None for key in found])
+    if values is not None:
+        groups.join_equal([None if is_missing(value) else value for value in values])
+    for rows in near:
+        groups.join(rows)
+    return [groups.find(row) for row in range(len(texts))]
 
 
 def split_rows(
@@ -74,6 +103,9 @@ def split_rows(
     *,
     fractions: tuple[float, float, float],
     seed: int,
+    groups: Sequence[int] | None = None,
+    entity_types: Mapping[str, Sequence[Labels]] | None = None,
+    given: Sequence[str] | None = None,
 ) -> Split:
     """Divide the rows into train, validation and test.
 
@@ -82,57 +114,127 @@ def split_rows(
         cells: Task name -> one label cell per row; rows without any label belong to no side.
         fractions: Of train, validation and test; they add up to 1, and the last two may be 0.
         seed: Same seed, same split.
+        groups: Rows with the same number stay together; by default those whose texts are equal (`group_rows`).
+        entity_types: Column name -> the entity types in each row, None where it is not annotated; they are spread
+            evenly like labels.
+        given: The side each row is to be on, in words; empty where it is open. A side that no row names is cut out
+            of the training rows. Where a group reaches over several sides, its training rows and then its validation
+            rows belong to no side, so that nothing is tested that was learnt.
 
     Raises:
         DataError: No row has a text and a label.
     """
-    groups: dict[str, list[int]] = defaultdict(list)
+    groups = group_rows(texts) if groups is None else groups
+    members: dict[int, list[int]] = defaultdict(list)
+    columns = list(cells.values())
     for row, text in enumerate(texts):
-        if not is_missing(text) and any(not is_missing(column[row]) for column in cells.values()):
-            groups[normalised(text)].append(row)
-    if not groups:
+        if not is_missing(text) and any(not is_missing(column[row]) for column in columns):
+            members[groups[row]].append(row)
+    if not members:
         raise DataError("No row has both a text and a label.")
-    members = list(groups.values())
-    tags = [_tags(rows, cells) for rows in members]
-    sides = _deal(members, tags, fractions, random.Random(seed))
-    found: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for rows, side in zip(members, sides, strict=True):
-        found[side].extend(rows)
-    return Split(*(tuple(sorted(rows)) for rows in found))
+    fixed, open_groups, fractions = _keep_given(list(members.values()), given, fractions)
+    tags = _tags(open_groups, cells, entity_types or {})
+    sides = _deal(open_groups, tags, fractions, random.Random(seed))
+    for rows, side in zip(open_groups, sides, strict=True):
+        fixed[side].extend(rows)
+    return Split(*(tuple(sorted(rows)) for rows in fixed))
 
 
-def _tags(rows: list[int], cells: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Name the (task, label) pairs of a group, one for each row and task; a missing label is the label ""."""
-    return [(task, "" if is_missing(column[row]) else column[row]) for row in rows for task, column in cells.items()]
+def _keep_given(
+    members: list[list[int]], given: Sequence[str] | None, fractions: tuple[float, float, float]
+) -> tuple[tuple[list[int], list[int], list[int]], list[list[int]], tuple[float, float, float]]:
+    """Put the rows with a ready-made side there; return also the groups that are left to divide, and into what."""
+    fixed: tuple[list[int], list[int], list[int]] = ([], [], [])
+    if given is None:
+        return fixed, members, fractions
+    sides = [side_of(cell) for cell in given]
+    found = {side for side in sides if side}
+    left: list[list[int]] = []
+    for rows in members:
+        named = {sides[row] for row in rows}
+        if side := next((side for side in ("test", "validation") if side in named), None):
+            fixed[SIDES.index(side)].extend(row for row in rows if sides[row] in (side, None))
+        else:
+            left.append(rows)
+    wanted = [fractions[0], *(0.0 if side in found else f for side, f in zip(SIDES[1:], fractions[1:], strict=True))]
+    total = sum(wanted)
+    return fixed, left, (wanted[0] / total, wanted[1] / total, wanted[2] / total)
+
+
+def _tags(
+    members: list[list[int]], cells: Mapping[str, Sequence[str]], entity_types: Mapping[str, Sequence[Labels]]
+) -> list[list[Tag]]:
+    """Name the (task, label) pairs of each group, one for each row and task; a missing label is the label ""."""
+    tags: list[list[Tag]] = [[] for _ in members]
+    for task, column in cells.items():
+        known = {cell: (task, "" if is_missing(cell) else cell) for cell in set(column)}
+        for pairs, rows in zip(tags, members, strict=True):
+            pairs += [known[column[row]] for row in rows]
+    for task, kinds in entity_types.items():
+        for pairs, rows in zip(tags, members, strict=True):
+            for row in rows:
+                found = kinds[row]
+                pairs += [(task, "")] if found is None else [(task, kind) for kind in found]
+    return tags
 
 
 def _deal(
-    members: list[list[int]],
-    tags: list[list[tuple[str, str]]],
-    fractions: tuple[float, float, float],
-    rng: random.Random,
+    members: list[list[int]], tags: list[list[Tag]], fractions: tuple[float, float, float], rng: random.Random
 ) -> list[int]:
-    holders: dict[tuple[str, str], list[int]] = defaultdict(list)
-    totals: dict[tuple[str, str], int] = defaultdict(int)
+    holders: dict[Tag, list[int]] = defaultdict(list)
+    totals: dict[Tag, int] = defaultdict(int)
     for group, pairs in enumerate(tags):
         for pair in pairs:
             totals[pair] += 1
-        for pair in dict.fromkeys(pairs):
+        for pair in pairs if len(members[group]) == 1 else dict.fromkeys(pairs):
             holders[pair].append(group)
-    wanted = {pair: [total * fraction for fraction in fractions] for pair, total in totals.items()}
+    lacking = {pair: [total * fraction for fraction in fractions] for pair, total in totals.items()}
+    lacks = [[lacking[pair] for pair in pairs] for pairs in tags]
     room = [sum(map(len, members)) * fraction for fraction in fractions]
     open_sides = [side for side, fraction in enumerate(fractions) if fraction > 0]
     sides = [-1] * len(members)
-    for pair in sorted(totals, key=lambda pair: (totals[pair], pair)):
+    for pair in sorted(holders, key=lambda pair: (len(holders[pair]), pair)):
         undecided = [group for group in holders[pair] if sides[group] < 0]
         rng.shuffle(undecided)
+        rare = bool(pair[1]) and len(holders[pair]) < len(open_sides)
+        here = lacking[pair]
         for group in undecided:
-            side = max(open_sides, key=lambda side: (wanted[pair][side], room[side]))
+            side = open_sides[0]  # training
+            if not rare:
+                for other in open_sides[1:]:
+                    if here[other] > here[side] or (here[other] == here[side] and room[other] > room[side]):
+                        side = other
             sides[group] = side
             room[side] -= len(members[group])
-            for other in tags[group]:
-                wanted[other][side] -= 1
+            for lack in lacks[group]:
+                lack[side] -= 1
     return sides
+
+
+def count_leaks(groups: Sequence[int], split: Split) -> int:
+    """Count the groups with rows on more than one side, by looking at the finished split."""
+    sides: dict[Hashable, str] = {}
+    leaking = set()
+    for side in SIDES:
+        for row in getattr(split, side):
+            if sides.setdefault(groups[row], side) != side:
+                leaking.add(groups[row])
+    return len(leaking)
+
+
+def split_counts(cells: Mapping[str, Sequence[str]], split: Split) -> list[dict[str, Any]]:
+    """Count the rows of each side, for people: one entry per task and class, the most frequent first."""
+    entries: list[dict[str, Any]] = []
+    for task, column in cells.items():
+        sides = {side: Counter(column[row] for row in getattr(split, side)) for side in SIDES}
+        totals: Counter[str] = Counter()
+        for counts in sides.values():
+            totals.update({label: count for label, count in counts.items() if not is_missing(label)})
+        entries += [
+            {"task": task, "label": label} | {side: counts[label] for side, counts in sides.items()}
+            for label, _ in totals.most_common()
+        ]
+    return entries
 
 
 def take_splits(texts: Sequence[str], cells: Mapping[str, Sequence[str]], split: Split) -> Splits:

@@ -1,46 +1,110 @@
-"""Predictions for a whole table: its columns, then each task's prediction and confidence; a row out for each row in."""
+"""Predictions for a file of any size: its columns, then each task's prediction and confidence, row for row.
+
+The file is read twice: once to find everything that is wrong with it before the work begins, and once to predict,
+chunk by chunk, so that memory does not grow with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any, Unpack
 
-from mtl.data.columns import find_text_column
-from mtl.data.reading import Table, is_missing
+from mtl.data.columns import find_text_column, join_texts
+from mtl.data.reading import Layout, Options, Table, is_missing, scan_file, stream_file
+from mtl.errors import DataError
 from mtl.inference.predictor import Predictor
+from mtl.runs.files import distinct_names, write_twins
+
+CHUNK = 1024
+_GUESS_ROWS = 1_000
 
 
-def predict_table(predictor: Predictor, table: Table) -> tuple[list[str], list[list[Any]]]:
-    """Predict every task for every row; a row without a text gets empty predictions.
+def predict_file(
+    predictor: Predictor, source: Path, output: Path, **options: Unpack[Options]
+) -> Generator[tuple[int, int], None, list[list[Any]]]:
+    """Predict every task for every row of a file; a row without a text gets empty predictions.
+
+    Args:
+        predictor: The checkpoint.
+        source: The CSV file.
+        output: The CSV file to write, safe for spreadsheets; its exact twin in JSON lines lies beside it. A name that
+            ends in `.jsonl` is the twin alone. Neither is there before the last row is.
+        options: How to read the source; see `mtl.data.reading.Options`.
+
+    Yields:
+        Rows done and rows in all, after each chunk.
 
     Returns:
-        The header and the rows, in the table's order.
+        The header and the first rows of what was written, to look at.
 
     Raises:
-        DataError: No column holds texts.
+        DataError: The source is no table, no column holds texts, or the output cannot be written or is the source.
+        LimitError: The source is larger than this installation accepts.
     """
-    texts = table.columns[text_column(predictor, table)]
-    filled = [i for i, text in enumerate(texts) if not is_missing(text)]
-    answers = dict(zip(filled, predictor.predict([texts[i] for i in filled]), strict=True))
-    header = list(table.headers)
-    for task in predictor.tasks:
-        header += [f"{task.name}_predicted", f"{task.name}_confidence"]
-    return header, [[*row, *_cells(predictor, answers.get(i))] for i, row in enumerate(_rows(table))]
+    if source.resolve() in (output.resolve(), output.with_suffix(".jsonl").resolve()):
+        raise DataError(f"The predictions would take the place of {source}; give another file to write.")
+    layout = scan_file(source, **options)
+    positions = _text_positions(predictor, source, layout)
+    header = predicted_header(layout.headers, [task.name for task in predictor.tasks])
+    shown: list[list[Any]] = [header]
+    done = 0
+    with closing(stream_file(source, layout)) as rows, write_twins(output) as write:
+        while chunk := list(islice(rows, CHUNK)):
+            predicted = predicted_rows(predictor, chunk, positions)
+            write(header, predicted)
+            shown += predicted[: max(0, 21 - len(shown))]
+            done += len(chunk)
+            yield done, layout.rows
+    return shown
 
 
-def text_column(predictor: Predictor, table: Table) -> str:
-    """Find a table's texts: the column the checkpoint was trained on if it is there, else the best guess."""
-    wanted = predictor.config.data.text_column
-    return find_text_column(table, wanted if wanted in table.columns else None)
+def predicted_header(headers: Sequence[str], tasks: Sequence[str]) -> list[str]:
+    """Add `<task>_predicted` and `<task>_confidence`; a name that the file has already gets a number.
+
+    >>> predicted_header(["text", "topic_predicted"], ["topic"])
+    ['text', 'topic_predicted', 'topic_predicted (2)', 'topic_confidence']
+    """
+    added = [name for task in tasks for name in (f"{task}_predicted", f"{task}_confidence")]
+    return distinct_names([*headers, *added])
 
 
-def _rows(table: Table) -> Sequence[tuple[str, ...]]:
-    return list(zip(*table.columns.values(), strict=True))
-
-
-def _cells(predictor: Predictor, answer: dict[str, Any] | None) -> list[str]:
-    if answer is None:
-        return [""] * (2 * len(predictor.tasks))
+def predicted_rows(predictor: Predictor, rows: Sequence[Sequence[str]], positions: Sequence[int]) -> list[list[Any]]:
+    """Add the predictions to some rows, whose texts stand at these positions (joined if there are several)."""
+    texts = [" ".join(filter(None, (row[position].strip() for position in positions))) for row in rows]
+    if len(positions) == 1:
+        texts = [row[positions[0]] for row in rows]
+    filled = [index for index, text in enumerate(texts) if not is_missing(text)]
+    answers = dict(zip(filled, predictor.predict([texts[index] for index in filled]), strict=True))
+    nothing = [None] * (2 * len(predictor.tasks))
     return [
-        cell for task in predictor.tasks for cell in (answer[task.name].label, f"{answer[task.name].confidence:.4f}")
+        [*row, *(_cells(predictor, answers[index]) if index in answers else nothing)] for index, row in enumerate(rows)
+    ]
+
+
+def texts_of(predictor: Predictor, table: Table) -> list[str]:
+    """Return a table's texts: the columns the checkpoint was trained on if they are there, else the best guess."""
+    return join_texts(table, text_columns(predictor, table))
+
+
+def text_columns(predictor: Predictor, table: Table) -> tuple[str, ...]:
+    """Find a table's text columns: those the checkpoint was trained on if they are there, else the best guess."""
+    wanted = predictor.config.data.text_column or ()
+    if wanted and set(wanted) <= set(table.headers):
+        return wanted
+    return (find_text_column(table),)
+
+
+def _text_positions(predictor: Predictor, source: Path, layout: Layout) -> list[int]:
+    with closing(stream_file(source, layout)) as rows:
+        first = list(islice(rows, _GUESS_ROWS))
+    table = Table(dict(zip(layout.headers, map(list, zip(*first, strict=True)), strict=True)))
+    return [layout.headers.index(name) for name in text_columns(predictor, table)]
+
+
+def _cells(predictor: Predictor, answer: dict[str, Any]) -> list[Any]:
+    return [
+        cell for task in predictor.tasks for cell in (answer[task.name].label, round(answer[task.name].confidence, 4))
     ]

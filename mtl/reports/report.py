@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from mtl.data.reading import row_number
+from mtl.data.reading import Table
 from mtl.data.splitting import Examples
 from mtl.reports.plots import History, epochs
+from mtl.runs.files import distinct_names
 from mtl.tasks import TaskSpec
 from mtl.training.events import RunEnd
 from mtl.training.metrics import METRICS, Evaluation
@@ -34,7 +35,7 @@ def metrics_table(history: History, tasks: Sequence[TaskSpec]) -> tuple[list[str
             for scored in sides.values():
                 row.append(scored["losses"].get(task.name))
                 row += [scored["scores"].get(task.name, {}).get(metric) for metric in METRICS]
-        rows.append(["" if value is None else value for value in row])
+        rows.append(row)
     return header, rows
 
 
@@ -53,18 +54,18 @@ def test_report(end: RunEnd, validation: dict[str, dict[str, float]]) -> dict[st
 
 
 def prediction_table(
-    examples: Examples, test: Evaluation, tasks: Sequence[TaskSpec]
+    table: Table, examples: Examples, test: Evaluation, tasks: Sequence[TaskSpec]
 ) -> tuple[list[str], list[list[Any]]]:
-    """Build `predictions.csv`: the test rows with each task's label, prediction and confidence."""
+    """Build `predictions.csv`: the test rows, numbered as in the person's file, with labels and predictions."""
     header = ["row", "text"]
     for task in tasks:
         header += [task.name, f"{task.name}_predicted", f"{task.name}_confidence"]
     best = {task.name: torch.softmax(test.logits[task.name].float(), dim=-1).max(dim=-1) for task in tasks}
     rows: list[list[Any]] = []
     for index, text in enumerate(examples.texts):
-        row: list[Any] = [row_number(examples.rows[index]), text]
+        row: list[Any] = [table.place(examples.rows[index]), text]
         for task in tasks:
             confidence, label = best[task.name]
-            row += [examples.cells[task.name][index], task.labels[label[index]], f"{confidence[index]:.4f}"]
+            row += [examples.cells[task.name][index], task.labels[label[index]], round(float(confidence[index]), 4)]
         rows.append(row)
-    return header, rows
+    return distinct_names(header), rows

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
+from mtl.data.writing import write_json_lines, write_spreadsheet
 from mtl.errors import DataError
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace a file: readers see the old content or the new, never a part."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that takes the place of the old one when it is complete: readers see the old content or the new."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -30,23 +31,79 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replace a file's content, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically; NaN is refused, since JSON has none."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    """Write a table atomically.
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table for a person's spreadsheet, atomically; see `mtl.data.writing`.
 
     Raises:
         DataError: The file cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    with _text_file(path) as file:
+        write_spreadsheet(file, header, rows)
+
+
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """Give a name that was there before a number, since no two columns of a table that leaves us may share one.
+
+    >>> distinct_names(["text", "topic", "text"])
+    ['text', 'topic', 'text (2)']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        free, number = name, 2
+        while free in found:
+            free, number = f"{name} ({number})", number + 1
+        found[free] = None
+    return list(found)
+
+
+@contextmanager
+def write_twins(path: Path) -> Iterator[Callable[[Sequence[str], Sequence[Sequence[Any]]], None]]:
+    """Write rows as they come to a CSV file and to its exact twin, the same name with `.jsonl`.
+
+    A path that ends in `.jsonl` is the twin alone. Nothing is there until the block ends without an error.
+
+    Yields:
+        A function that writes some rows below a header; the header is written once.
+
+    Raises:
+        DataError: A file cannot be written.
+    """
+    started = False
+    with ExitStack() as files:
+        table = files.enter_context(_text_file(path)) if path.suffix != ".jsonl" else None
+        lines = files.enter_context(_text_file(path.with_suffix(".jsonl")))
+
+        def write(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+            nonlocal started
+            if table:
+                write_spreadsheet(table, None if started else header, rows)
+            write_json_lines(lines, header, rows)
+            started = True
+
+        yield write
+
+
+@contextmanager
+def _text_file(path: Path) -> Iterator[TextIO]:
+    if path.is_dir():  # now, not when all the work is done
+        raise DataError(f"{path} cannot be written: it is a folder.")
     try:
-        write_atomic(path, text.getvalue())
+        with atomic_file(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            yield text
+            text.flush()
+            text.detach()
     except OSError as error:
         raise DataError(f"{path} cannot be written: {str(error.strerror).lower()}.") from None
 

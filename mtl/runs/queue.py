@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-import sys
 import threading
 from collections import deque
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mtl.errors import LimitError
+from mtl.runs.process import start_process, was_killed
 from mtl.runs.store import Run, RunStore
 from mtl.settings import settings
 
 log = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parents[2]
 TICK_SECONDS = 0.5
 KILL_AFTER_SECONDS = 10.0
-# What a worker may see of the server's environment: nothing that could be a secret.
-ENVIRONMENT = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "VIRTUAL_ENV", "PYTHONPATH",
-    "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "SPACES_ZERO_GPU", "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
-    "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
-)  # fmt: skip
 
 
 class RunQueue:
@@ -132,24 +123,13 @@ class RunQueue:
         if process.stdin:
             process.stdin.close()
         if not run.status.is_final:
-            killed = process.returncode in (-9, 137)
-            why = "was killed, perhaps because the memory was not enough" if killed else "crashed"
+            why = "was killed, perhaps because the memory was not enough" if was_killed(process) else "crashed"
             run.set_status("failed", "finished", f"The training process {why}; worker.log has the details.")
 
 
 def _start(run: Run) -> subprocess.Popen[bytes]:
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith("MTL_")}
     with (run.path / "worker.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mtl.runs.worker", str(run.path.resolve())],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
+        return start_process("mtl.runs.worker", run, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 
 def _is_free(run: Run) -> bool:

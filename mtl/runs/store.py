@@ -9,16 +9,18 @@ import re
 import secrets
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from mtl.config import RunConfig
 from mtl.config_text import load_config, to_yaml
-from mtl.data.preparing import Prepared, prepare
+from mtl.data.preparing import prepare
 from mtl.data.reading import Table, read_table
-from mtl.data.splitting import Split
+from mtl.data.splitting import SIDES, Split
+from mtl.data.writing import EXACTLY, to_csv
 from mtl.errors import CheckpointError
 from mtl.runs.files import append_record, read_records, write_atomic, write_json
 
@@ -109,13 +111,19 @@ class Run:
         return read_records(self.path / "timing.jsonl", offset)
 
     def table(self) -> Table:
-        """Read the run's own copy of its data."""
-        return read_table((self.path / "data.csv").read_bytes())
+        """Read the run's own copy of its data; rows keep the numbers they had in the person's files."""
+        rows = self._rows()
+        files = tuple((name, first) for name, first in rows["files"])
+        table = read_table((self.path / "data.csv").read_bytes(), **EXACTLY)
+        return replace(table, numbers=tuple(rows["numbers"]), files=files)
 
     def split(self) -> Split:
         """Read the fixed row indices."""
-        sides = json.loads((self.path / "split.json").read_text(encoding="utf-8"))
-        return Split(*(tuple(sides[side]) for side in ("train", "validation", "test")))
+        rows = self._rows()
+        return Split(*(tuple(rows[side]) for side in SIDES))
+
+    def _rows(self) -> dict[str, Any]:
+        return {"numbers": [], "files": []} | json.loads((self.path / "split.json").read_text(encoding="utf-8"))
 
     def report(self) -> dict[str, Any] | None:
         """Read the test report, if the run got that far."""
@@ -153,28 +161,35 @@ class RunStore:
     def __init__(self, root: Path, shipped: Path | None = None) -> None:
         self.root, self._shipped = root, shipped
 
-    def create(self, config: RunConfig, data: bytes, *, file_name: str = "", token: str = "") -> Run:
+    def create(
+        self,
+        config: RunConfig,
+        table: Table,
+        *,
+        near: Sequence[Sequence[int]] | None = None,
+        files: Sequence[str] = (),
+        token: str = "",
+    ) -> Run:
         """Make a run folder, ready for a worker.
 
         Args:
             config: As the person gave it; the run keeps it resolved.
-            data: The CSV file's bytes; the run keeps its own copy.
-            file_name: What the person calls the file.
+            table: The data; the run keeps its own copy.
+            near: Groups of rows with nearly the same text, wanted where `data.split.near_duplicates` is set.
+            files: What the person calls the files.
             token: The owner's secret; only its hash is kept. Empty: everyone at this machine may stop the run.
 
         Raises:
             UserError: The file or the configuration cannot be used; nothing was created.
         """
-        prepared = prepare(read_table(data), config)
-        if file_name:
-            data_config = prepared.config.data.model_copy(update={"files": (file_name,)})
-            prepared = Prepared(
-                prepared.config.model_copy(update={"data": data_config}), prepared.columns, prepared.split
-            )
+        prepared = prepare(table, config, near)
+        config = prepared.config
+        if files:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"files": tuple(files)})})
         path = self._new_folder()
-        (path / "data.csv").write_bytes(data)
-        write_atomic(path / "config.yaml", to_yaml(prepared.config))
-        write_json(path / "split.json", asdict(prepared.split))
+        write_atomic(path / "data.csv", to_csv(table))
+        write_atomic(path / "config.yaml", to_yaml(config))
+        write_json(path / "split.json", asdict(prepared.split) | _numbering(table))
         if token:
             write_json(path / "owner.json", {"token_sha256": _sha256(token)})
         run = Run(path)
@@ -243,6 +258,13 @@ def open_run(path: str | Path) -> Run:
     if not (folder / "config.yaml").is_file():
         raise CheckpointError(f"{path} is not a run folder: it has no config.yaml.")
     return Run(folder)
+
+
+def _numbering(table: Table) -> dict[str, Any]:
+    """Return what the run's own copy does not show: the rows' numbers in the person's files, where they differ."""
+    numbers = [table.number(index) for index in range(len(table))]
+    plain = not table.files and numbers == list(range(2, len(table) + 2))
+    return {} if plain else {"numbers": numbers, "files": table.files}
 
 
 def _sha256(token: str) -> str:

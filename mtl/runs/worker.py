@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from mtl.config import task_specs
 from mtl.errors import CheckpointError, UserError
-from mtl.runs.files import write_csv, write_json
+from mtl.runs.files import write_csv, write_json, write_twins
 from mtl.runs.store import Phase, Run, State, Status, open_run
 from mtl.settings import settings
 
@@ -111,7 +111,8 @@ class _Work:
         from mtl.modeling.multitask import build_model
         from mtl.training.loop import train
 
-        splits = cut(self.run.table(), self.config, self.run.split())
+        self.table = self.run.table()
+        splits = cut(self.table, self.config, self.run.split())
         model = build_model(self.config, self.tasks)
         self.base_sha256 = encoder_sha256(model.encoder)
         for event in train(model, splits, self.config, cache_dir=settings().cache_dir):
@@ -168,8 +169,9 @@ class _Work:
 
         write_json(self.run.path / "report.json", test_report(event, self.validation_scores))
         if event.test:
-            table = prediction_table(splits.test, event.test, self.tasks)
-            write_csv(self.run.path / "predictions.csv", *table)
+            table = prediction_table(self.table, splits.test, event.test, self.tasks)
+            with write_twins(self.run.path / "predictions.csv") as write:
+                write(*table)
         self._plots()
         self.phase = "finished"
         self.run.set_status(event.outcome, "finished", event.reason)

@@ -42,11 +42,11 @@ def train(
     Yields:
         `RunBegin`; for each step `StepEnd`; for each epoch `EpochEnd`; `RunEnd`. `EvaluationStep` in between.
     """
-    run = _Setup(model, splits, config, cache_dir)
+    run = Setup(model, splits, config, cache_dir)
     yield run.begin
     if not run.shared:
-        yield from _embed_once(model, run.train)
-        yield from _embed_once(model, run.validation)
+        yield from embed_once(model, run.train)
+        yield from embed_once(model, run.validation)
     torch.manual_seed(run.seed)  # dropout; the weights were drawn when the model was built
     best, best_epoch, best_value, stale, step, reason = snapshot(model), None, -math.inf, 0, 0, "all epochs done"
     try:
@@ -55,7 +55,7 @@ def train(
             meter = Meter(model.tasks, run.loss_weights)
             for batch in run.train.batches(run.order(epoch)):
                 step += 1
-                yield _step(run, batch, meter, step, epoch)
+                yield take_step(run, batch, meter, step, epoch)
             scored = yield from evaluation(model, run.validation, run.loss_weights, "validation")
             _check_finite(run.learning, scored, step)
             value = _selection(scored, config.training.select_by, epoch)
@@ -68,19 +68,19 @@ def train(
                 reason = f"no improvement for {run.patience} epochs"
                 break
 
-        _restore(model, best)
+        restore(model, best)
         model.precision = torch.float32  # the test is scored as the predictor will compute
         test = yield from evaluation(model, run.test, run.loss_weights, "test")
         _check_finite(run.learning, test, step)
     except Diverged as error:
-        _restore(model, best)
+        restore(model, best)
         yield RunEnd("diverged", str(error), best_epoch, None)
         return
     yield RunEnd("done", reason, best_epoch, test)
 
 
 @torch.no_grad()
-def _embed_once(model: MultiTaskModel, rows: Tokenised) -> Iterator[Event]:
+def embed_once(model: MultiTaskModel, rows: Tokenised) -> Iterator[Event]:
     """Compute the embeddings of all rows, once: nothing in the encoder learns, so every epoch would repeat them.
 
     The batches are in order of length, whatever the seed, so two runs compute the same bits.
@@ -95,8 +95,18 @@ def _embed_once(model: MultiTaskModel, rows: Tokenised) -> Iterator[Event]:
     rows.embeddings = found
 
 
-class _Setup:
-    """Everything `train` prepares before the first step."""
+class Setup:
+    """Everything `train` prepares before the first step; the preflight measures with it.
+
+    Args:
+        model: Moved to its device, switched to the settled numerics and frozen in part.
+        splits: Tokenised here.
+        config: Resolved.
+        cache_dir: Where the measurement of the fastest numerics is kept.
+
+    Raises:
+        ValueError: The configuration is not resolved.
+    """
 
     def __init__(self, model: MultiTaskModel, splits: Splits, config: RunConfig, cache_dir: Path | None) -> None:
         training = config.training
@@ -150,7 +160,7 @@ class _Setup:
         )
 
 
-def _step(run: _Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> StepEnd:
+def take_step(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> StepEnd:
     """Learn from one batch.
 
     Raises:
@@ -260,7 +270,8 @@ def _selection(scored: Evaluation | None, select_by: str, epoch: int) -> float:
     return scored.mean_score if select_by == "mean_score" else -scored.loss
 
 
-def _restore(model: MultiTaskModel, best: dict[str, Tensor]) -> None:
+def restore(model: MultiTaskModel, best: dict[str, Tensor]) -> None:
+    """Put weights back that `snapshot` copied."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name in best:

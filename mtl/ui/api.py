@@ -78,7 +78,7 @@ def _runs(context: AppContext) -> None:
     def start_run(path: str | None, config: Any) -> dict[str, str]:
         """Start a run on a CSV file; `config` has the sections of config.yaml. Returns the run and its token."""
         values = read_yaml(config) if isinstance(config, str) else config
-        run, token = live.start(context, from_dict(_plain(values)), path or "", Path(path or "").name)
+        run, token = live.start(context, from_dict(_plain(values)), [[path, Path(path).name]] if path else [])
         return {"run": run.name, "token": token}
 
     def run_status(run: str, token: str = "") -> dict[str, Any]:

@@ -11,14 +11,14 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import gradio as gr
 
 from mtl.config import DEFAULT_ENCODER, RunConfig
-from mtl.data.reading import Table, read_file
 from mtl.errors import CheckpointError, ConfigError, DataError, LimitError, UserError
 from mtl.runs.queue import RunQueue
 from mtl.runs.store import STARTER, Run, RunStore
@@ -32,7 +32,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample.csv"
-KEEP_PREDICTORS, KEEP_HISTORIES, KEEP_TABLES = 3, 32, 4
+KEEP_PREDICTORS, KEEP_HISTORIES = 3, 32
 KEEP_DOWNLOADS_SECONDS = 600
 
 
@@ -41,24 +41,39 @@ def guarded(handler: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 
     @functools.wraps(handler)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        try:
+        with _explained():
             return handler(*args, **kwargs)
-        except gr.Error:
-            raise
-        except UserError as error:
-            raise gr.Error(
-                html.escape(str(error), quote=False), title="That did not work", print_exception=False
-            ) from None
-        except Exception:
-            number = secrets.token_hex(4)
-            log.exception("report %s", number)
-            raise gr.Error(
-                f"Something went wrong on our side (report {number}). Nothing of yours was changed.",
-                title="Unexpected error",
-                print_exception=False,
-            ) from None
 
     return call
+
+
+def guarded_stream(handler: Callable[Parameters, Iterator[Result]]) -> Callable[Parameters, Iterator[Result]]:
+    """Do for a handler that yields what `guarded` does for one that returns."""
+
+    @functools.wraps(handler)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
+        with _explained():
+            yield from handler(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except UserError as error:
+        raise gr.Error(html.escape(str(error), quote=False), title="That did not work", print_exception=False) from None
+    except Exception:
+        number = secrets.token_hex(4)
+        log.exception("report %s", number)
+        raise gr.Error(
+            f"Something went wrong on our side (report {number}). Nothing of yours was changed.",
+            title="Unexpected error",
+            print_exception=False,
+        ) from None
 
 
 class AppContext:
@@ -199,26 +214,6 @@ class _History:
             timings, self._offsets[1] = run.timings(self._offsets[1])
             self.events += events
             self.timings += timings
-
-
-def read_upload(path: str | None) -> Table:
-    """Read an uploaded file; the same file is parsed once.
-
-    Raises:
-        DataError: No file was given, or it is no table.
-    """
-    if not path:
-        raise DataError("Upload a CSV file first, or use the sample.")
-    file = Path(path)
-    try:
-        return _read_cached(path, file.stat().st_mtime_ns)
-    except OSError:
-        raise DataError("The uploaded file is gone; upload it again.") from None
-
-
-@functools.lru_cache(maxsize=KEEP_TABLES)
-def _read_cached(path: str, modified: int) -> Table:
-    return read_file(path)
 
 
 def lines(text: str | list[str] | None, what: str = "text") -> list[str]:

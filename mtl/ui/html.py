@@ -39,6 +39,27 @@ def _right(position: int, numbers_from: int) -> str:
     return ' class="number"' if position >= numbers_from else ""
 
 
+def details(title: str, body: str, *, name: str = "", opened: bool = False) -> str:
+    """Draw a part that folds; `body` is HTML."""
+    bold = f"<b>{escape(name)}</b> " if name else ""
+    return (
+        f'<details class="classes"{" open" if opened else ""}><summary>{bold}{escape(title)}</summary>{body}</details>'
+    )
+
+
+def counts(values: dict[str, int], most: int) -> str:
+    """Draw counts as bars in their order, the first ones only."""
+    largest = max(values.values())
+    bars = "".join(
+        f'<div class="prob"><span class="prob-label">{escape(label)}</span>'
+        f'<span class="prob-track"><span style="width:{100 * count / largest:.1f}%"></span></span>'
+        f'<span class="prob-value">{count:,}</span></div>'
+        for label, count in list(values.items())[:most]
+    )
+    more = f'<div class="more">and {len(values) - most:,} more</div>' if len(values) > most else ""
+    return f'<div class="probs">{bars}{more}</div>'
+
+
 def empty(title: str, text: str) -> str:
     """Draw an empty state that says what to do."""
     return f'<div class="empty"><strong>{escape(title)}</strong><span>{escape(text)}</span></div>'
@@ -64,6 +85,11 @@ def probabilities(values: dict[str, float], most: int = 8) -> str:
     )
     more = f'<div class="more">and {len(order) - most} more classes</div>' if len(order) > most else ""
     return f'<div class="probs">{rows}{more}</div>'
+
+
+def refusal(sentence: str) -> str:
+    """Draw why something cannot be used; screen readers say it at once."""
+    return f'<div class="notes refused" role="alert">{escape(sentence)}</div>'
 
 
 def notes(sentences: Iterable[str], kind: str = "info") -> str:

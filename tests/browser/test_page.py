@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,14 +145,94 @@ def test_page_refuses_a_picture_named_csv_in_one_sentence_and_works_on(open_page
     picture.write_bytes(PNG)
     page = open_page()
     page.locator("#csv input[type=file]").set_input_files(picture)
-    toast = page.locator("[data-testid=toast-body]")
-    toast.first.wait_for()
-    assert "PNG image" in toast.first.inner_text()
+    refused = page.locator("#data-summary [role=alert]")
+    refused.wait_for()
+    assert "PNG image" in refused.inner_text()
     assert "Traceback" not in page.content()
     page.click("#start")
-    page.locator("[data-testid=toast-body]", has_text="Choose a CSV file first").wait_for()
+    page.locator("[data-testid=toast-body]", has_text="PNG image").wait_for()
     _choose_sample(page)
     assert "2,250" in page.inner_text("#data-summary")
+
+
+def test_page_shows_its_guesses_and_reads_again_when_they_are_corrected(open_page: OpenPage, tmp_path: Path) -> None:
+    rows = [f"{'good' if number % 2 else 'bad'};Здравствуйте, это отзыв номер {number}, хорошего вам дня" for number in range(40)]
+    file = tmp_path / "без заголовка.csv"
+    file.write_bytes("\n".join(rows).encode("cp1251"))
+    page = open_page()
+    page.locator("#csv input[type=file]").set_input_files(file)
+    page.locator("#data-summary", has_text="cp1251, semicolon, no header").wait_for()
+    assert page.locator("#data-summary td", has_text="column 2").count() == 1
+    page.click("#columns > button")
+    _choose(page, "#reading-header", "names the columns")
+    page.locator("#data-summary", has_text="first row is the header").wait_for()
+    assert "39" in page.inner_text("#data-summary .chips")
+    _choose(page, "#reading-delimiter", "tab")
+    page.locator("#data-summary [role=alert]").wait_for()
+    _choose(page, "#reading-delimiter", "Guessed")
+    page.locator("#data-summary .chips").wait_for()
+
+
+def test_page_understands_several_files_and_offers_to_merge_labels(open_page: OpenPage, tmp_path: Path) -> None:
+    texts = [f"a sentence about the weather, number {number}" for number in range(60)]
+    files = {
+        "train.csv": [f'"{text}",{("Good", "bad", "good ")[number % 3]}' for number, text in enumerate(texts)],
+        "test.csv": [f'"{text} again",{("Good", "bad")[number % 2]}' for number, text in enumerate(texts[:20])],
+    }
+    for name, rows in files.items():
+        (tmp_path / name).write_text("\n".join(["text,mood", *rows]))
+    page = open_page()
+    page.locator("#csv input[type=file]").set_input_files([tmp_path / name for name in files])
+    page.locator("#data-summary", has_text="named as sides of the split").wait_for()
+    page.wait_for_selector("#trainable")
+    assert "0 leaks" in page.inner_text("#plan-summary")
+    assert "3 classes" in page.inner_text("#data-summary")
+    page.locator("#merges label", has_text="good").click()
+    page.locator("#data-summary", has_text="2 classes").wait_for()
+
+
+def test_page_tells_what_a_run_will_take_before_it_starts(open_page: OpenPage) -> None:
+    page = open_page()
+    _choose_sample(page)
+    page.click("#preflight")
+    page.locator("#preflight-answer", has_text="whole run").wait_for()
+    answer = page.inner_text("#preflight-answer")
+    assert "loss at step 0" in answer
+    assert "memory" in answer
+
+
+def test_page_predicts_a_whole_file_row_for_row(open_page: OpenPage, tmp_path: Path) -> None:
+    file = tmp_path / "letters.csv"
+    lines = ["=id,text", *(f"{number},The goalkeeper saved penalty number {number}" for number in range(30)), "30,"]
+    file.write_text("\n".join(lines))
+    page = open_page()
+    _go_to(page, "Predict")
+    page.locator("#predict-file input[type=file]").set_input_files(file)
+    page.wait_for_timeout(500)
+    page.click("#predict-file-go")
+    link = page.locator("#predict-file-downloads a[href*='letters-predicted.csv']")
+    link.first.wait_for()
+    assert "of 31 rows" in page.inner_text("#predict-file-status")
+    with page.expect_download() as download:
+        link.first.click()
+    with open(download.value.path(), encoding="utf-8", newline="") as written:
+        rows = list(csv.reader(written))
+    assert rows[0] == [
+        "'=id",
+        "text",
+        "topic_predicted",
+        "topic_confidence",
+        "sentiment_predicted",
+        "sentiment_confidence",
+    ]
+    assert len(rows) == 32
+    assert [row[2] for row in rows[1:31]] == ["sports"] * 30
+    assert rows[31] == ["30", "", "", "", "", ""]
+
+
+def _choose(page: Any, dropdown: str, option: str) -> None:
+    page.click(f"{dropdown} input")
+    page.get_by_role("option", name=option, exact=True).click()
 
 
 def test_page_says_what_is_wrong_with_a_value_and_starts_nothing(open_page: OpenPage, server: Server) -> None:

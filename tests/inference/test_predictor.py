@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,21 +12,15 @@ import torch
 import mtl
 from mtl.config import RunConfig, TaskConfig, task_specs
 from mtl.config_text import override
-from mtl.data.reading import Table, read_table
-from mtl.errors import CheckpointError, DataError, UserError
+from mtl.data.reading import read_table
+from mtl.errors import CheckpointError, UserError
 from mtl.inference import predictor as predictor_module
 from mtl.inference.predictor import Predictor, unit
-from mtl.inference.table import predict_table, text_column
-from mtl.modeling.multitask import MultiTaskModel, build_model
+from mtl.modeling.multitask import build_model
 from mtl.runs.store import Run, RunStore
 from mtl.runs.worker import StopRequest, work
 
 TEXTS = ["snow", "the team was great today", "the soup was awful and the people were not happy with it", "", "été 🎈"]
-
-
-@pytest.fixture(scope="module")
-def predictor(finished_run: Run) -> Predictor:
-    return Predictor.load(finished_run.path)
 
 
 def test_predictor_is_the_public_name(finished_run: Run) -> None:
@@ -156,7 +150,7 @@ def test_predictor_scores_the_test_rows_as_the_run_did(predictor: Predictor, fin
 def test_predictor_of_a_run_without_a_checkpoint_says_so(
     raw_config: RunConfig, tiny_csv_bytes: bytes, tmp_path: Path
 ) -> None:
-    run = RunStore(tmp_path / "runs").create(raw_config, tiny_csv_bytes)
+    run = RunStore(tmp_path / "runs").create(raw_config, read_table(tiny_csv_bytes))
     with pytest.raises(CheckpointError, match="has no checkpoint: it ended before its first step"):
         Predictor.load(run.path)
     with pytest.raises(CheckpointError, match="There is no run folder"):
@@ -189,57 +183,8 @@ def test_predictor_trained_on_odd_task_names_answers_by_them(
     data = "\n".join(lines).encode()
     config = override(raw_config, ["training.epochs=1", "tasks.a.b.head=mlp", "training.freeze=head.a/b"])
     config = config.model_copy(update={"tasks": {name: config.tasks.get(name, TaskConfig()) for name in names}})
-    run = RunStore(tmp_path / "runs").create(config, data)
+    run = RunStore(tmp_path / "runs").create(config, read_table(data))
     assert work(run, StopRequest()).state == "done"
     predictor = Predictor.load(run.path)
     assert [task.name for task in predictor.tasks] == names
     assert list(predictor.predict(["snow"], ["a.b"])[0]) == ["a.b"]
-    header, _ = predict_table(predictor, read_table(b"text\nsnow and rain\n"))
-    assert header[1::2] == [f"{name}_predicted" for name in names]
-
-
-# ------------------------------------------------------------------------------------------ tables
-
-Build = Callable[[MultiTaskModel], Predictor]
-
-
-def table(*lines: str) -> Table:
-    return read_table("\n".join(lines).encode())
-
-
-def test_predictor_table_keeps_its_columns_and_rows(predictor: Predictor) -> None:
-    source = table("id,text,topic", '7,"the rain, again",weather', "8,  ,", "9,the team won,")
-    header, rows = predict_table(predictor, source)
-    assert header == [
-        "id",
-        "text",
-        "topic",
-        "topic_predicted",
-        "topic_confidence",
-        "mood_predicted",
-        "mood_confidence",
-    ]
-    assert [row[:3] for row in rows] == [
-        ["7", "the rain, again", "weather"],
-        ["8", "  ", ""],
-        ["9", "the team won", ""],
-    ]
-    assert rows[1][3:] == ["", "", "", ""], "no text, no prediction"
-    (answer,) = predictor.predict(["the team won"])
-    assert rows[2][3:] == [
-        answer["topic"].label,
-        f"{answer['topic'].confidence:.4f}",
-        answer["mood"].label,
-        f"{answer['mood'].confidence:.4f}",
-    ]
-
-
-def test_predictor_table_prefers_the_column_it_was_trained_on(predictor: Predictor) -> None:
-    source = table("a long description of it,text", "the people were happy with the soup all day,snow")
-    assert text_column(predictor, source) == "text"
-    assert text_column(predictor, table("id,review", "7,the people were happy with the soup")) == "review"
-
-
-def test_predictor_table_without_texts_is_one_clear_error(predictor: Predictor) -> None:
-    with pytest.raises(DataError, match="No column looks like sentences"):
-        predict_table(predictor, table("id,price", "1,2.5", "2,3.5"))

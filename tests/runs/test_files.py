@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mtl.runs.files import append_record, atomic_folder, read_records, write_atomic, write_json
+from mtl.runs.files import append_record, atomic_file, atomic_folder, read_records, write_atomic, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -34,6 +34,30 @@ def test_files_write_that_fails_keeps_the_old_content(tmp_path: Path, monkeypatc
         write_atomic(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_files_an_error_in_the_middle_leaves_what_was_there(tmp_path: Path, old: bytes | None) -> None:
+    if old is not None:
+        (tmp_path / "a").write_bytes(old)
+
+    def fail() -> None:
+        with atomic_file(tmp_path / "a") as file:
+            file.write(b"half of the n")
+            raise KeyError("in the middle")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({} if old is None else {"a": old})
+
+
+def test_files_readers_see_the_old_content_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with atomic_file(tmp_path / "a") as file:
+        file.write(b"new")
+        file.flush()
+        assert (tmp_path / "a").read_bytes() == b"old"
+    assert (tmp_path / "a").read_bytes() == b"new"
 
 
 def test_files_json_refuses_nan_and_keeps_the_old_content(tmp_path: Path) -> None:

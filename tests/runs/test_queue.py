@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from mtl.config import RunConfig
+from mtl.data.reading import read_table
 from mtl.errors import LimitError
 from mtl.runs import queue as queue_module
 from mtl.runs.queue import RunQueue
@@ -81,7 +82,7 @@ def make(store: RunStore, raw_config: RunConfig, tiny_csv_bytes: bytes) -> Calla
     """Create a run whose stand-in behaves in some way."""
 
     def make(behaviour: str = "done") -> Run:
-        run = store.create(raw_config, tiny_csv_bytes)
+        run = store.create(raw_config, read_table(tiny_csv_bytes))
         (run.path / "behaviour").write_text(behaviour)
         return run
 

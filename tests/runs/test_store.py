@@ -8,8 +8,8 @@ import pytest
 
 from mtl.config import RunConfig
 from mtl.config_text import override
+from mtl.data.reading import read_table
 from mtl.errors import CheckpointError, ConfigError, DataError, UserError
-from mtl.runs.files import write_csv
 from mtl.runs.store import Run, RunStore, open_run
 
 
@@ -20,15 +20,13 @@ def store(tmp_path: Path) -> RunStore:
 
 @pytest.fixture
 def run(store: RunStore, raw_config: RunConfig, tiny_csv_bytes: bytes) -> Run:
-    return store.create(raw_config, tiny_csv_bytes, file_name="my file.csv")
+    return store.create(raw_config, read_table(tiny_csv_bytes), files=["my file.csv"])
 
 
-def test_store_creates_a_private_folder_that_a_worker_can_start_from(
-    run: Run, tiny_csv_bytes: bytes, tiny_config: RunConfig
-) -> None:
+def test_store_creates_a_private_folder_that_a_worker_can_start_from(run: Run, tiny_csv_bytes: bytes) -> None:
     assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "data.csv", "split.json", "status.json"]
     assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
-    assert (run.path / "data.csv").read_bytes() == tiny_csv_bytes
+    assert run.table().columns == read_table(tiny_csv_bytes).columns
     assert run.status.state == "queued"
     assert not run.status.is_final
     assert not run.has_checkpoint
@@ -51,7 +49,7 @@ def test_store_names_sort_by_time_and_cannot_be_guessed(
 ) -> None:
     times = iter(["20260102-030405", "20260102-030405", "20251231-235959"])
     monkeypatch.setattr("mtl.runs.store.time.strftime", lambda pattern: next(times))
-    names = [store.create(raw_config, tiny_csv_bytes).name for _ in range(3)]
+    names = [store.create(raw_config, read_table(tiny_csv_bytes)).name for _ in range(3)]
     assert len(set(names)) == 3
     assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{16}", name) for name in names)
     assert sorted(names)[0] == names[2]
@@ -59,12 +57,15 @@ def test_store_names_sort_by_time_and_cannot_be_guessed(
 
 
 @pytest.mark.parametrize(
-    ("data", "settings", "error"),
+    ("data", "wanted", "error"),
     [
-        (b"\x89PNG\r\n", [], DataError),
         (b"text,topic\nhello there,a\n", [], DataError),
         (None, ["data.text_column=nothing"], DataError),
         (None, ["data.task_columns=nothing_such"], DataError),
+        (None, ["data.split.group_column=nothing_such"], DataError),
+        (None, ["data.split.column=nothing_such"], DataError),
+        (None, ["tasks.nothing_such.head=mlp"], DataError),
+        (None, ["data.split.near_duplicates=0.95"], ConfigError),
     ],
 )
 def test_store_creates_nothing_for_a_run_that_cannot_be(
@@ -72,11 +73,11 @@ def test_store_creates_nothing_for_a_run_that_cannot_be(
     raw_config: RunConfig,
     tiny_csv_bytes: bytes,
     data: bytes | None,
-    settings: list[str],
+    wanted: list[str],
     error: type[UserError],
 ) -> None:
-    with pytest.raises((error, ConfigError)):
-        store.create(override(raw_config, settings), data or tiny_csv_bytes)
+    with pytest.raises(error):
+        store.create(override(raw_config, wanted), read_table(data or tiny_csv_bytes))
     assert not store.root.exists()
     assert store.list() == []
 
@@ -86,7 +87,7 @@ def test_store_that_cannot_be_written_says_which_variable_moves_it(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="MTL_RUNS_DIR"):
-        RunStore(tmp_path / "file" / "runs").create(raw_config, tiny_csv_bytes)
+        RunStore(tmp_path / "file" / "runs").create(raw_config, read_table(tiny_csv_bytes))
 
 
 def test_store_lists_runs_only_the_shipped_one_last(store: RunStore, run: Run) -> None:
@@ -120,7 +121,7 @@ def test_store_does_not_open_a_run_by_a_path_around_it(store: RunStore, run: Run
 def test_store_keeps_only_the_hash_of_the_owners_token(
     store: RunStore, raw_config: RunConfig, tiny_csv_bytes: bytes
 ) -> None:
-    run = store.create(raw_config, tiny_csv_bytes, token="the secret")
+    run = store.create(raw_config, read_table(tiny_csv_bytes), token="the secret")
     assert run.owned_by("the secret")
     assert not run.owned_by("another")
     assert not run.owned_by("")
@@ -174,13 +175,3 @@ def test_store_open_run_takes_a_path(run: Run, tmp_path: Path) -> None:
         open_run(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match=r"no config\.yaml"):
         open_run(tmp_path)
-
-
-def test_store_csv_quotes_what_needs_it(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", ["a", 'b "c"'], [["x,y", "two\nlines"], [1, ""]])
-    assert (tmp_path / "t.csv").read_bytes() == b'a,"b ""c"""\n"x,y","two\nlines"\n1,\n'
-
-
-def test_store_csv_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be written: no such file or directory"):
-        write_csv(tmp_path / "nowhere" / "t.csv", ["a"], [])

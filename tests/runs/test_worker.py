@@ -17,6 +17,8 @@ import pytest
 
 from mtl.config import RunConfig, task_specs
 from mtl.config_text import override
+from mtl.data.combining import combine
+from mtl.data.reading import Table, read_table
 from mtl.errors import CheckpointError, ConfigError
 from mtl.runs import checkpoint as checkpoint_module
 from mtl.runs.store import Run, RunStore
@@ -97,7 +99,7 @@ def workers(
     store = RunStore(tmp_path_factory.mktemp("workers"))
     settings = {"done": []} | dict.fromkeys(INTERVENTIONS, LONG)
     running = {
-        name: started(store.create(override(raw_config, wanted), tiny_csv_bytes, file_name="tiny.csv"))
+        name: started(store.create(override(raw_config, wanted), read_table(tiny_csv_bytes), files=["tiny.csv"]))
         for name, wanted in settings.items()
     }
     waiting, end = dict(INTERVENTIONS), time.monotonic() + PATIENCE_SECONDS
@@ -116,6 +118,10 @@ def workers(
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 # ------------------------------------------------------------------------------------------ to the end
@@ -143,6 +149,7 @@ def test_worker_leaves_everything_a_run_is(done: Run) -> None:
         "metrics.csv",
         "report.json",
         "predictions.csv",
+        "predictions.jsonl",
         "plots/loss_curve.png",
         "plots/topic_accuracy.png",
         "plots/topic_f1.png",
@@ -157,7 +164,8 @@ def test_worker_leaves_everything_a_run_is(done: Run) -> None:
 
 def test_worker_in_its_own_process_computes_the_same_bits(done: Run, finished_run: Run) -> None:
     assert done.path != finished_run.path
-    names = ["events.jsonl", "metrics.csv", "report.json", "predictions.csv", "best/model.safetensors"]
+    names = ["events.jsonl", "metrics.csv", "report.json", "predictions.csv", "predictions.jsonl"]
+    names += ["best/model.safetensors"]
     names += [f"plots/{path.name}" for path in (done.path / "plots").iterdir()]
     for name in names:
         assert (done.path / name).read_bytes() == (finished_run.path / name).read_bytes(), name
@@ -213,9 +221,8 @@ def test_worker_predictions_are_those_the_report_counts(finished_run: Run) -> No
     report = finished_run.report()
     table, split = finished_run.table(), finished_run.split()
     assert report is not None
-    assert [int(row["row"]) - 2 for row in rows] == list(split.test)
-    for row in rows:
-        index = int(row["row"]) - 2
+    assert [row["row"] for row in rows] == [table.place(index) for index in split.test]
+    for row, index in zip(rows, split.test, strict=True):
         assert (row["text"], row["topic"]) == (table.columns["text"][index], table.columns["topic"][index])
         assert 0 < float(row["mood_confidence"]) <= 1
     for task in ("topic", "mood"):
@@ -223,6 +230,13 @@ def test_worker_predictions_are_those_the_report_counts(finished_run: Run) -> No
         assert len(labelled) == report["test_rows"][task]
         right = sum(row[task] == row[f"{task}_predicted"] for row in labelled)
         assert report["test"][task]["accuracy"] == right / len(labelled)
+
+
+def test_worker_predictions_have_an_exact_twin(finished_run: Run) -> None:
+    safe, exact = read_csv(finished_run.path / "predictions.csv"), read_lines(finished_run.path / "predictions.jsonl")
+    assert [{name: str(value) for name, value in row.items()} for row in exact] == safe, "no cell here needed a prefix"
+    assert list(exact[0]) == list(safe[0])
+    assert all(isinstance(row["topic_confidence"], float) for row in exact)
 
 
 # ------------------------------------------------------------------------------------------ ended early
@@ -266,7 +280,9 @@ def test_worker_saves_and_ends_when_the_system_asks(workers: Workers) -> None:
 @pytest.fixture
 def make(raw_config: RunConfig, tiny_csv_bytes: bytes, tmp_path: Path) -> Callable[..., Run]:
     """Create a queued run with some settings."""
-    return lambda *settings: RunStore(tmp_path / "runs").create(override(raw_config, list(settings)), tiny_csv_bytes)
+    return lambda *settings: RunStore(tmp_path / "runs").create(
+        override(raw_config, list(settings)), read_table(tiny_csv_bytes)
+    )
 
 
 def stop_at(run: Run, kind: str, number: int) -> Any:
@@ -355,7 +371,7 @@ def test_worker_without_a_test_side_claims_no_test_score(make: Callable[..., Run
     report = run.report()
     assert report is not None
     assert report["test"] is None
-    assert not (run.path / "predictions.csv").exists()
+    assert not list(run.path.glob("predictions.*"))
 
 
 def test_worker_without_a_validation_side_keeps_the_last_epoch(make: Callable[..., Run]) -> None:
@@ -427,7 +443,7 @@ def test_worker_takes_odd_task_names(raw_config: RunConfig, tiny_csv_bytes: byte
     header, body = tiny_csv_bytes.split(b"\n", 1)
     assert header == b"text,topic,mood"
     data = 'text,a/b,"Größe, 情感"\n'.encode() + body
-    run = RunStore(tmp_path / "runs").create(override(raw_config, ["training.epochs=1"]), data)
+    run = RunStore(tmp_path / "runs").create(override(raw_config, ["training.epochs=1"]), read_table(data))
     assert work(run, StopRequest()).state == "done"
     assert {path.name for path in (run.path / "plots").iterdir()} == {
         "loss_curve.png",
@@ -437,3 +453,28 @@ def test_worker_takes_odd_task_names(raw_config: RunConfig, tiny_csv_bytes: byte
         "gr_e_f1.png",
     }
     assert {"a/b_predicted", "Größe, 情感_predicted"} <= set(read_csv(run.path / "predictions.csv")[0])
+
+
+def test_worker_trains_on_several_files_of_any_texts_and_its_predictions_are_safe(
+    raw_config: RunConfig, tmp_path: Path
+) -> None:
+    labels = ["=1+1", "@late", "-", "01"]
+    rows = [(f"=cmd|' {n} the soup\r\nwas {'NA' if n % 2 else ''} great", labels[n % 4]) for n in range(60)]
+    columns = {"text": [text for text, _ in rows], "+topic": [label for _, label in rows]}
+    half = [
+        Table({name: cells[side::2] for name, cells in columns.items()}, numbers=range(3, 93, 3)) for side in (0, 1)
+    ]
+    table = combine([("=a.csv", half[0]), ("b.csv", half[1])], separate_tasks=False)
+    run = RunStore(tmp_path / "runs").create(override(raw_config, ["training.epochs=1"]), table)
+    assert work(run, StopRequest()).state == "done"
+    exact, safe = read_lines(run.path / "predictions.jsonl"), read_csv(run.path / "predictions.csv")
+    assert list(exact[0]) == ["row", "text", "+topic", "+topic_predicted", "+topic_confidence"]
+    assert list(safe[0]) == ["row", "text", "'+topic", "'+topic_predicted", "'+topic_confidence"]
+    for index, row, cells in zip(run.split().test, exact, safe, strict=True):
+        assert (row["row"], row["text"]) == (table.place(index), table.columns["text"][index])
+        assert row["+topic"] == table.columns["+topic"][index]
+        assert row["+topic_predicted"] in labels
+        assert cells["text"] == f"'{row['text']}"
+        for cell in (cells["'+topic"], cells["'+topic_predicted"]):
+            assert cell in {"'=1+1", "'@late", "'-", "01"}
+    assert {row["row"].partition(" of ")[2] for row in exact} == {"=a.csv", "b.csv"}

@@ -199,7 +199,7 @@ def test_loop_embedding_once_changes_nothing_but_the_time(
     settings = ["training.freeze=encoder", "training.epochs=3"]
     again = copy.deepcopy(tiny_model)
     once = run(tiny_model, tiny_splits, tiny_config, *settings)
-    monkeypatch.setattr(loop, "_embed_once", lambda model, rows: iter(()))
+    monkeypatch.setattr(loop, "embed_once", lambda model, rows: iter(()))
     each_time = run(again, tiny_splits, tiny_config, *settings)
     assert ending(once).best_epoch == ending(each_time).best_epoch
     for left, right in zip(only(StepEnd, once), only(StepEnd, each_time), strict=True):

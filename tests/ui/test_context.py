@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from mtl.config import RunConfig
+from mtl.data.reading import read_table
 from mtl.errors import ConfigError, DataError
 from mtl.runs.store import SHIPPED, RunStore
 from mtl.settings import settings
@@ -36,7 +37,7 @@ def test_context_passes_over_a_run_whose_configuration_is_of_another_version(con
 def test_context_hides_a_strangers_run_on_a_shared_page(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTL_PUBLIC", "1")
     settings.cache_clear()
-    run = context.store.create(RunConfig(), _csv(), token="mine")
+    run = context.store.create(RunConfig(), read_table(_csv()), token="mine")
     assert [seen.name for seen in context.runs("mine")] == [run.name, "starter"]
     assert [seen.name for seen in context.runs("theirs")] == ["starter"]
     assert [seen.name for seen in context.runs("")] == ["starter"]

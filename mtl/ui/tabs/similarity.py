@@ -12,9 +12,10 @@ from mtl.data.reading import is_missing
 from mtl.errors import LimitError
 from mtl.reports.plots import heatmap
 from mtl.ui import html
-from mtl.ui.context import AppContext, guarded, lines, read_upload
+from mtl.ui.context import AppContext, guarded, lines
 from mtl.ui.live_plot import live_plot
 from mtl.ui.page import Page
+from mtl.ui.uploads import read_upload
 
 MOST_CELLS = 10_000
 LEFT = "The match was postponed because of snow.\nHow do I reset my password?\nThe violinist was wonderful."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from mtl.ui.context import AppContext
-from mtl.ui.train import data, live, plan, result
+from mtl.ui.train import checks, data, live, plan, preflight, result
 from mtl.ui.train.live import LiveSection
 
 
@@ -14,8 +14,10 @@ def build(context: AppContext, blocks: gr.Blocks) -> LiveSection:
     with gr.Row(elem_id="train"):
         with gr.Column(scale=5, min_width=340, elem_classes="card"):
             file = data.build()
+            checks.build(file)
             form = plan.build(file)
             buttons = live.build_buttons()
+            preflight.build(context, file, form)
         with gr.Column(scale=6, min_width=340, elem_classes="card sticky"):
             section = live.build(context, blocks, file, form, buttons)
             result.build(context, section)

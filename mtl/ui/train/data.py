@@ -1,201 +1,271 @@
-"""Section 1 of the Train tab: the file, and what was understood of it."""
+"""Section 1 of the Train tab: the files, what was understood of them, and correcting that."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from mtl.config import RunConfig
-from mtl.data.columns import Columns
-from mtl.data.preparing import Prepared, prepare, split_counts
-from mtl.data.profile import problems
-from mtl.data.reading import Table
+from mtl.config_text import from_dict
+from mtl.data.decoding import LEGACY
+from mtl.data.preparing import require_tasks
+from mtl.data.profile import Merge, profile
 from mtl.errors import UserError
+from mtl.reports.data import describe
 from mtl.ui import html
-from mtl.ui.context import SAMPLE, guarded, read_upload
+from mtl.ui.context import SAMPLE, guarded
+from mtl.ui.train.understood import summary_html
+from mtl.ui.uploads import prepared_data, understood_data
 
 EMPTY = html.empty(
     "No file yet",
-    "Drop a CSV with a text column and one or more label columns. Empty cells are fine: they are skipped.",
+    "Drop a CSV with a text column and one or more label columns, or several files at once. "
+    "Empty cells are fine: they are skipped.",
 )
-ROLES = {"text": "text", "task": "task", "entities": "entities", "ignored": "not used"}
+FILE_TYPES = [".csv", ".tsv", ".txt"]
+GUESS = "guess"
+ENCODINGS = [("Guessed", GUESS), "utf-8", "utf-16", *[(f"{name} ({what})", name) for name, what in LEGACY.items()]]
+# path in the configuration -> label and choices of the widgets that correct how a file was read
+READING: dict[str, tuple[str, list[Any]]] = {
+    "encoding": ("Encoding", ENCODINGS),
+    "delimiter": ("Delimiter", [("Guessed", GUESS), "comma", "semicolon", "tab", "bar"]),
+    "quote": ("Quotes", [("Guessed", GUESS), "double", "single", "none"]),
+    "header": ("First row", [("Guessed", GUESS), ("names the columns", "true"), ("is data", "false")]),
+}
+SAME_NAME = [("One task if they share a label", GUESS), ("One task", "false"), ("A task in each file", "true")]
+NO_SPLIT, NO_GROUP = "none: divide all rows", "none"
 
 
-@dataclass(frozen=True)
+@dataclass
 class DataSection:
     """The components other sections need.
 
     Attributes:
-        path: State: where the file is; empty if there is none.
-        name: State: what the person calls it.
-        text_column: The text column's header.
+        files: State: path and name of each file; empty if there is none.
+        text_column: The headers of the text columns.
         task_columns: The label columns' headers.
+        corrections: Path in the configuration -> component, of everything else that can be corrected.
+        merges: The labels to merge.
         summary: What was understood.
+        problems: Space for the deeper look.
     """
 
-    path: gr.State
-    name: gr.State
+    files: gr.State
     text_column: gr.Dropdown
     task_columns: gr.Dropdown
-    summary: gr.HTML
+    corrections: dict[str, gr.Dropdown] = field(default_factory=dict)
+    merges: gr.CheckboxGroup | None = None
+    summary: gr.HTML | None = None
+
+    @property
+    def inputs(self) -> set[gr.components.Component]:
+        """What `data_values` needs."""
+        assert self.merges is not None
+        return {self.files, self.text_column, self.task_columns, self.merges, *self.corrections.values()}
 
 
 def build() -> DataSection:
-    """Lay out the section and wire what concerns only the file."""
-    path, name = gr.State(""), gr.State("")
+    """Lay out the section and wire what concerns only the files."""
     gr.HTML('<h2 class="step"><span>1</span> Data</h2>')
     with gr.Row(elem_classes="compact"):
         file = gr.File(
-            label="CSV file", file_types=[".csv", ".tsv", ".txt"], height=132, elem_id="csv", scale=3, min_width=220
-        )
+            label="CSV files", file_count="multiple", file_types=FILE_TYPES, height=132, elem_id="csv", scale=3,
+            min_width=220,
+        )  # fmt: skip
         with gr.Column(scale=1, min_width=170):
             sample = gr.Button("Use the sample", variant="secondary", elem_id="use-sample")
             gr.DownloadButton("Download the template", value=SAMPLE, elem_id="template")
     summary = gr.HTML(EMPTY, elem_id="data-summary")
-    with gr.Accordion("Correct the columns", open=False, visible=False, elem_id="columns") as correct:
-        with gr.Row():
-            text_column = gr.Dropdown(
-                [], label="Text column", interactive=True, allow_custom_value=True, elem_id="text-column"
+    merges = gr.CheckboxGroup(
+        [], label="Labels that differ only in case or spaces: merge them?", visible=False, elem_id="merges"
+    )
+    with gr.Accordion("Correct what was understood", open=False, visible=False, elem_id="columns") as correct:
+        section = _corrections()
+    section.merges, section.summary = merges, summary
+    _wire(section, file, sample, correct)
+    return section
+
+
+def _corrections() -> DataSection:
+    with gr.Row(elem_classes="compact"):
+        text_column = _columns("Text", "several are joined", "text-column")
+        task_columns = _columns("Tasks", "columns of labels", "task-columns")
+    section = DataSection(gr.State([]), text_column, task_columns)
+    with gr.Row(elem_classes="compact"):
+        for path, label, none in (
+            ("data.split.column", "Ready-made split", NO_SPLIT),
+            ("data.split.group_column", "Keep together", NO_GROUP),
+        ):
+            section.corrections[path] = gr.Dropdown(
+                [none], value=none, label=label, interactive=True, min_width=150, allow_custom_value=True,
+                info="column of train, test …" if path.endswith("split.column") else "rows with one value here",
+            )  # fmt: skip
+    with gr.Row(elem_classes="compact"):
+        for name, (label, choices) in READING.items():
+            section.corrections[f"data.reading.{name}"] = gr.Dropdown(
+                choices, value=GUESS, label=label, interactive=True, min_width=120, elem_id=f"reading-{name}"
             )
-            task_columns = gr.Dropdown(
-                [],
-                label="Task columns",
-                multiselect=True,
-                interactive=True,
-                allow_custom_value=True,
-                elem_id="task-columns",
-            )
-    section = DataSection(path, name, text_column, task_columns, summary)
-    outputs = [path, name, summary, text_column, task_columns, correct]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    read = file.upload(guarded(_uploaded), file, outputs, **private)
-    # a file that was refused leaves nothing behind, or Start would train on the one before it
-    read.failure(lambda: (*_cleared(), None), None, [*outputs, file], **private)
-    file.clear(guarded(_cleared), None, outputs, **private)
-    sample.click(guarded(_sample), None, outputs, **private)
-    gr.on(
-        [text_column.input, task_columns.input],
-        guarded(_corrected),
-        [path, text_column, task_columns],
-        summary,
-        **private,
+    section.corrections["data.separate_tasks"] = gr.Dropdown(
+        SAME_NAME, value=GUESS, label="Columns of one name in several files are", visible=False, interactive=True
     )
     return section
 
 
-def _uploaded(path: str | None) -> tuple[Any, ...]:
-    return _understood(path or "", Path(path).name if path else "")
+def _columns(label: str, info: str, elem_id: str) -> gr.Dropdown:
+    return gr.Dropdown(
+        [], label=label, info=info, multiselect=True, interactive=True, allow_custom_value=True, elem_id=elem_id,
+        min_width=180,
+    )  # fmt: skip
 
 
-def _sample() -> tuple[Any, ...]:
-    return _understood(str(SAMPLE), "data/sample.csv")
+def _wire(section: DataSection, file: gr.File, sample: gr.Button, correct: gr.Accordion) -> None:
+    assert section.summary is not None and section.merges is not None
+    private: dict[str, Any] = {"api_visibility": "private"}
+    reading = [component for path, component in section.corrections.items() if "split" not in path]
+    guesses: list[Any] = [section.text_column, section.task_columns, *_split_widgets(section), section.merges]
+    outputs = [section.files, section.summary, correct, *guesses, *reading]
+    kept = [gr.update()] * len(reading)
+
+    def afresh(files: list[list[str]]) -> list[Any]:
+        """Take new files: every correction of the ones before is forgotten."""
+        separate = gr.update(value=GUESS, visible=len(files) > 1)
+        return [files, *_guessed(files, {}), *[gr.update(value=GUESS)] * (len(reading) - 1), separate]
+
+    def reread(values: Mapping[Any, Any]) -> list[Any]:
+        """Read the same files another way: their columns may be others, so they are guessed anew."""
+        if not values[section.files]:
+            return [gr.skip()] * len(outputs)
+        options = {path: values[section.corrections[path]] for path in section.corrections if "split" not in path}
+        return [gr.skip(), *_guessed(values[section.files], options), *kept]
+
+    def corrected(values: Mapping[Any, Any]) -> str:
+        if not values[section.files]:
+            return EMPTY
+        return _summary(values[section.files], from_dict(data_values(section, values)))
+
+    cleared = [[], EMPTY, gr.update(visible=False), *_no_columns(), *kept]
+    file.upload(guarded(lambda paths: afresh(_named(paths))), file, outputs, **private)
+    file.clear(guarded(lambda: cleared), None, outputs, **private)
+    sample.click(guarded(lambda: afresh([[str(SAMPLE), "data/sample.csv"]])), None, outputs, **private)
+    gr.on([widget.input for widget in reading], guarded(reread), section.inputs, outputs, **private)
+    gr.on(
+        [widget.input for widget in guesses], guarded(corrected), section.inputs, section.summary,
+        trigger_mode="always_last", **private,
+    )  # fmt: skip
 
 
-def _cleared() -> tuple[Any, ...]:
-    return "", "", EMPTY, gr.update(choices=[], value=None), gr.update(choices=[], value=[]), gr.update(visible=False)
+def _split_widgets(section: DataSection) -> list[gr.Dropdown]:
+    return [section.corrections["data.split.column"], section.corrections["data.split.group_column"]]
 
 
-def _understood(path: str, name: str) -> tuple[Any, ...]:
-    table = read_upload(path)
-    headers = list(table.headers)
+def _named(paths: list[str] | str | None) -> list[list[str]]:
+    given = [paths] if isinstance(paths, str) else paths or []
+    return [[path, Path(path).name] for path in given]
+
+
+def _no_columns() -> list[Any]:
+    nothing = gr.update(choices=[], value=[])
+    split = gr.update(choices=[NO_SPLIT], value=NO_SPLIT)
+    group = gr.update(choices=[NO_GROUP], value=NO_GROUP)
+    return [nothing, nothing, split, group, gr.update(choices=[], value=[], visible=False)]
+
+
+def _guessed(files: list[list[str]], reading: Mapping[str, str]) -> list[Any]:
+    """Understand files and fill the widgets with what was understood.
+
+    Returns:
+        Values of summary, accordion, text, tasks, split, group and merges. A file that cannot be read is said where
+        it would be shown, and stays, so that another encoding, delimiter or quote can be tried.
+    """
+    config = from_dict(nested_sections({path: value for path, value in reading.items() if value != GUESS}))
     try:
-        prepared = prepare(table, RunConfig())
-    except UserError as error:  # readable, but no tasks found: the person can still name the columns
-        summary = html.notes([str(error)], "problem")
-        return (
-            path,
-            name,
-            summary,
-            gr.update(choices=headers, value=None),
-            gr.update(choices=headers, value=[]),
-            gr.update(visible=True, open=True),
-        )
-    return (
-        path,
-        name,
-        summary_html(table, prepared, name),
-        gr.update(choices=headers, value=prepared.columns.text),
-        gr.update(choices=headers, value=list(prepared.columns.tasks)),
-        gr.update(visible=True),
-    )
-
-
-def _corrected(path: str, text_column: str | None, task_columns: list[str] | None) -> str:
-    table = read_upload(path)
-    data: dict[str, Any] = {"text_column": text_column or None, "task_columns": tuple(task_columns or ()) or None}
-    config = RunConfig().model_copy(update={"data": RunConfig().data.model_copy(update=data)})
-    try:
-        return summary_html(table, prepare(table, config), "")
+        understood = understood_data(files, config)
     except UserError as error:
-        return html.notes([str(error)], "problem")
-
-
-def summary_html(table: Table, prepared: Prepared, name: str) -> str:
-    """Say what was understood: columns with reasons, classes with counts, the split, problem rows."""
-    columns, split = prepared.columns, prepared.split
-    facts = [
-        ("rows", f"{len(table):,}"),
-        ("training", f"{len(split.train):,}"),
-        ("validation", f"{len(split.validation):,}"),
-        ("test", f"{len(split.test):,}"),
+        return [_refused(files, str(error)), gr.update(visible=True, open=True), *_no_columns()]
+    columns, headers = understood.columns, list(understood.table.headers)
+    split = next(iter(columns.named("split")), NO_SPLIT)
+    merges = [_merge_choice(merge) for merge in profile(understood).merges]
+    return [
+        _summary(files, config),
+        gr.update(visible=True, open=not columns.tasks),
+        gr.update(choices=headers, value=list(columns.text)),
+        gr.update(choices=headers, value=list(columns.tasks)),
+        gr.update(choices=[NO_SPLIT, *headers], value=split),
+        gr.update(choices=[NO_GROUP, *headers], value=NO_GROUP),
+        gr.update(choices=merges, value=[], visible=bool(merges)),
     ]
-    found = problems(table, columns)
-    parts = [
-        f'<div class="file-name">{html.escape(name)}</div>' if name else "",
-        html.chips(facts),
-        html.table(["column", "used as", "why"], _column_rows(columns), numbers_from=9, caption="Columns"),
-        *(_classes(columns, task, len(table)) for task in columns.tasks),
-        html.notes([problem.sentence for problem in found[:8]], "problem"),
-    ]
-    return f'<div class="understood">{"".join(parts)}</div>'
 
 
-def _column_rows(columns: Columns) -> list[tuple[str, str, str]]:
-    rows = []
-    for column in columns.all:
-        empty = f"; {column.missing:,} empty" if column.missing else ""
-        rows.append((column.name, ROLES[column.role], column.reason + empty))
-    return rows
+def _refused(files: list[list[str]], reason: str) -> str:
+    names = ", ".join(name for _, name in files)
+    return f'<div class="understood"><div class="file-name">{html.escape(names)}</div>{html.refusal(reason)}</div>'
 
 
-def _classes(columns: Columns, task: str, rows: int) -> str:
-    """Draw a task's classes with their counts as bars."""
-    counts = columns[task].counts
-    largest = max(counts.values())
-    labelled = sum(counts.values())
-    shown = list(counts.items())[:12]
-    bars = "".join(
-        f'<div class="prob"><span class="prob-label">{html.escape(label)}</span>'
-        f'<span class="prob-track"><span style="width:{100 * count / largest:.1f}%"></span></span>'
-        f'<span class="prob-value">{count:,}</span></div>'
-        for label, count in shown
-    )
-    more = f'<div class="more">and {len(counts) - 12} more classes</div>' if len(counts) > 12 else ""
-    return (
-        f'<details class="classes" open><summary><b>{html.escape(task)}</b> '
-        f"{len(counts)} classes, {labelled:,} of {rows:,} rows labelled</summary>"
-        f'<div class="probs">{bars}{more}</div></details>'
-    )
+def _merge_choice(merge: Merge) -> tuple[str, str]:
+    """Offer to merge labels; the value says which, so that nothing has to be looked up when it comes back."""
+    shown = ", ".join(f'"{label}"' for label in merge.labels)
+    others = {label: merge.into for label in merge.labels if label != merge.into}
+    return f'{merge.task}: {shown} → "{merge.into}"', json.dumps([merge.task, others])
+
+
+def _summary(files: list[list[str]], config: RunConfig) -> str:
+    try:
+        understood = understood_data(files, config)
+    except UserError as error:
+        return _refused(files, str(error))
+    drawn = summary_html(understood, profile(understood), files)
+    try:
+        require_tasks(understood.columns)
+    except UserError as error:  # readable, but nothing to train on: the person can still name the columns
+        return html.refusal(str(error)) + drawn
+    return drawn
+
+
+def data_values(section: DataSection, values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what the section says of the configuration: `data`, and the labels to merge under `tasks`."""
+    assert section.merges is not None
+    given = {path: values[component] for path, component in section.corrections.items()}
+    nested = nested_sections({path: value for path, value in given.items() if value not in (GUESS, NO_GROUP, None)})
+    split = nested.setdefault("data", {}).setdefault("split", {})
+    if split.get("column") == NO_SPLIT:
+        split["column"] = ""
+    tasks = list(values[section.task_columns] or [])
+    nested["data"] |= {"text_column": list(values[section.text_column] or []) or None, "task_columns": tasks or None}
+    merges: dict[str, dict[str, str]] = {}
+    for choice in values[section.merges] or []:
+        task, labels = json.loads(choice)
+        if task in tasks:
+            merges.setdefault(task, {}).update(labels)
+    nested["tasks"] = {task: {"merge": labels} for task, labels in merges.items()}
+    return nested
+
+
+def nested_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted paths into nested sections."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        *parents, name = path.split(".")
+        target = nested
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[name] = value
+    return nested
 
 
 def inspect(path: str) -> dict[str, Any]:
-    """Return what is understood of a file as plain data, for the API."""
-    table = read_upload(path)
-    prepared = prepare(table, RunConfig())
-    columns = prepared.columns
-    return {
-        "rows": len(table),
-        "encoding": table.encoding,
-        "delimiter": table.delimiter,
-        "text_column": columns.text,
-        "columns": [
-            {"name": c.name, "role": c.role, "reason": c.reason, "missing": c.missing, "labels": c.counts}
-            for c in columns.all
-        ],
-        "tasks": {name: list(task.labels or ()) for name, task in prepared.config.tasks.items()},
-        "split": split_counts(table, prepared.config, prepared.split),
-        "problems": [{"rows": list(p.rows[:1000]), "problem": p.sentence} for p in problems(table, columns)],
-    }
+    """Return what is understood of a file as plain data, for the API.
+
+    Raises:
+        UserError: The file is no table, or holds no texts.
+    """
+    files, config = _named(path), RunConfig()
+    understood = understood_data(files, config)
+    try:
+        return describe(understood, profile(understood), prepared_data(files, config))
+    except UserError as error:  # still worth a look
+        return describe(understood, profile(understood), None, refusal=str(error))

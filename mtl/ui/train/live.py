@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,10 @@ from mtl.settings import settings
 from mtl.ui import html
 from mtl.ui.context import AppContext, check_allowed, guarded
 from mtl.ui.live_plot import live_plot
+from mtl.ui.train.checks import near_groups
 from mtl.ui.train.data import DataSection
 from mtl.ui.train.plan import PlanSection, form_inputs, form_values
+from mtl.ui.uploads import read_data
 
 EMPTY = html.empty(
     "Nothing is training", "Choose a file on the left, or use the sample, then press Start. The curves appear here."
@@ -68,7 +71,7 @@ def build(
 
     def start_from_form(values: dict[Any, Any]) -> tuple[Any, ...]:
         config = form_values(plan, data, values)
-        return _started(context, config, values[data.path], values[data.name], values[run], values[token])
+        return _started(context, config, values[data.files], values[run], values[token])
 
     started = start.click(
         guarded(start_from_form),
@@ -87,14 +90,13 @@ def build(
     return LiveSection(run, token, finished)
 
 
-def start(context: AppContext, config: RunConfig, path: str, name: str, token: str = "") -> tuple[Run, str]:
+def start(context: AppContext, config: RunConfig, files: Sequence[Sequence[str]], token: str = "") -> tuple[Run, str]:
     """Create a run and queue it.
 
     Args:
         context: The server's.
         config: As the person gave it.
-        path: The CSV file.
-        name: What the person calls it.
+        files: Path of each CSV file, and what the person calls it.
         token: The visitor's secret; on a shared page one is made if it is empty.
 
     Returns:
@@ -103,21 +105,24 @@ def start(context: AppContext, config: RunConfig, path: str, name: str, token: s
     Raises:
         UserError: The file or the configuration cannot be used.
     """
-    if not path:
+    if not files:
         raise DataError("Choose a CSV file first, or use the sample.")
     if settings().public and not token:
         token = secrets.token_urlsafe(32)
-    with open(path, "rb") as file:
-        run = context.store.create(check_allowed(config), file.read(), file_name=name, token=token)
+    table = read_data(files, check_allowed(config).data)
+    names = [name for _, name in files]
+    run = context.store.create(config, table, near=near_groups(files, config), files=names, token=token)
     context.queue.submit(run)
     return run, token
 
 
-def _started(context: AppContext, config: RunConfig, path: str, name: str, current: str, token: str) -> tuple[Any, ...]:
+def _started(
+    context: AppContext, config: RunConfig, files: list[list[str]], current: str, token: str
+) -> tuple[Any, ...]:
     shown = _find(context, current, token)
     if shown and not shown.status.is_final:
         raise CheckpointError("Your run is still going on. Stop it first, or wait for its end.")
-    run, token = start(context, config, path, name, token)
+    run, token = start(context, config, files, token)
     kept = {"run": run.name, "token": token}
     busy = gr.update(value="Training…", interactive=False)
     return run.name, token, kept, busy, gr.update(interactive=True), gr.Timer(active=True), ""

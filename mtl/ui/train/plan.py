@@ -24,7 +24,7 @@ from mtl.config_text import from_dict
 from mtl.errors import UserError
 from mtl.ui import html
 from mtl.ui.context import check_allowed, guarded
-from mtl.ui.train.data import DataSection
+from mtl.ui.train.data import DataSection, data_values, nested_sections
 from mtl.ui.train.preview import preview_html
 
 FREEZE_GROUPS = ["everything", "encoder", "embeddings"]
@@ -32,7 +32,12 @@ MINILM_LAYERS = [f"layer.{number}" for number in range(6)]
 HEAD_COLUMNS = ["task", "loss weight", "head", "learning rate"]
 # What a preset decides, in the order of the form.
 # A number field cannot be empty in a browser: where 0 is no possible value, it stands for "left to the app" or "off".
-ZERO_IS_AUTO = {"training.head_learning_rate", "encoder.projection", "encoder.max_length"}
+ZERO_IS_AUTO = {
+    "training.head_learning_rate",
+    "encoder.projection",
+    "encoder.max_length",
+    "data.split.near_duplicates",
+}
 PRESET_FIELDS = (
     "epochs", "batch_size", "freeze", "embeddings_learning_rate", "encoder_learning_rate", "head_learning_rate",
     "projection_learning_rate", "patience", "warmup",
@@ -166,6 +171,10 @@ def _advanced(section: PlanSection) -> None:
                 value, label=name.capitalize(), minimum=0, maximum=1, step=0.05, min_width=90
             )
         fields["data.split.seed"] = gr.Number(0, label="Split seed", minimum=0, precision=0, min_width=90)
+    fields["data.split.near_duplicates"] = gr.Number(
+        0, label="Near duplicates", info="texts of this cosine, 0.95 say, stay on one side; 0: only equal texts",
+        minimum=0, maximum=1, step=0.01,
+    )  # fmt: skip
 
 
 def _choice(label: str, helps: Mapping[Any, str], value: str) -> gr.Dropdown:
@@ -191,14 +200,14 @@ def _wire(section: PlanSection, data: DataSection, preset: gr.Radio) -> None:
 
     def preview(values: dict[gr.components.Component, Any]) -> str:
         try:
-            return preview_html(check_allowed(form_values(section, data, values)), values[data.path])
+            return preview_html(check_allowed(form_values(section, data, values)), values[data.files])
         except UserError as error:  # on the way to a legal form; Start says it as a toast
             return html.notes([str(error)], "problem")
 
     # an encoder's name is looked up when it is complete, not letter by letter
     name = section.fields["encoder.name"]
     others = [component for component in section.fields.values() if component is not name]
-    changes = [component.change for component in [*others, data.task_columns, data.text_column, data.path]]
+    changes = [component.change for component in [*others, *data.inputs]]
     changes += [name.blur, name.submit]
     gr.on(
         [*changes, section.heads.input],
@@ -231,7 +240,7 @@ def _head_rows(tasks: list[str] | None, rows: list[list[Any]] | None) -> tuple[A
 def form_inputs(section: PlanSection, data: DataSection) -> set[gr.components.Component]:
     """List what a handler needs to build the configuration."""
     assert section.heads is not None
-    return {*section.fields.values(), section.heads, data.path, data.name, data.text_column, data.task_columns}
+    return {*section.fields.values(), section.heads, *data.inputs}
 
 
 def form_values(section: PlanSection, data: DataSection, values: Mapping[gr.components.Component, Any]) -> RunConfig:
@@ -240,7 +249,7 @@ def form_values(section: PlanSection, data: DataSection, values: Mapping[gr.comp
     Raises:
         ConfigError: A value is out of range.
     """
-    nested: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for path, component in section.fields.items():
         value = values[component]
         if path == "training.freeze":
@@ -251,17 +260,16 @@ def form_values(section: PlanSection, data: DataSection, values: Mapping[gr.comp
             value = value or None
         elif value is None or (path in ZERO_IS_AUTO and value == 0):
             continue
-        *parents, name = path.split(".")
-        target = nested
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[name] = value
+        given[path] = value
+    nested, from_data = nested_sections(given), data_values(data, values)
+    split = nested["data"]["split"] | from_data["data"].pop("split")
+    nested["data"] = from_data["data"] | {"split": split}
     tasks = list(values[data.task_columns] or [])
-    nested["data"] |= {"text_column": values[data.text_column] or None, "task_columns": tasks or None}
     assert section.heads is not None
     nested["tasks"] = {
         str(name): {"loss_weight": 1.0 if weight in (None, "") else weight, "head": head or "linear"}
         | ({"learning_rate": rate} if rate else {})
+        | from_data["tasks"].get(name, {})
         for name, weight, head, rate in values[section.heads] or []
         if name in tasks
     }

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl.config import EncoderConfig, RunConfig, task_specs
-from mtl.data.preparing import prepare
 from mtl.ui import html
-from mtl.ui.context import read_upload
+from mtl.ui.train.checks import near_groups
+from mtl.ui.train.understood import split_html
+from mtl.ui.uploads import prepared_data
+
+if TYPE_CHECKING:
+    from mtl.data.tokens import TokenCounts
 
 
-def preview_html(config: RunConfig, path: str) -> str:
+def preview_html(config: RunConfig, files: Sequence[Sequence[str]]) -> str:
     """Say what the run would train; without a file, what it would train of the encoder."""
-    if not path:
+    if not files:
         return ""
-    table = read_upload(path)
-    prepared = prepare(table, config)
+    prepared = prepared_data(files, config, near_groups(files, config))
     from mtl.training.components import freeze_warnings, plan, planned_sizes  # torch: only once there is a plan
 
     sizes = planned_sizes(_loaded(config.encoder.name), prepared.config)
@@ -26,7 +30,7 @@ def preview_html(config: RunConfig, path: str) -> str:
     training = prepared.config.training
     per_epoch = -(-len(prepared.split.train) // (training.batch_size or 1))
     epochs = training.epochs if isinstance(training.epochs, int) else 0
-    longest = _cut_texts(config.encoder, table.columns[prepared.columns.text])
+    tokens = _tokens(config.encoder, prepared.understood.texts).sentences
     header = (
         f'<div class="trainable" id="trainable"><b>{learning / 1e6:.2f} M</b> of {total / 1e6:.2f} M parameters learn '
         f"({learning / total:.0%}) · {epochs} epochs × {per_epoch} steps</div>"
@@ -43,9 +47,9 @@ def preview_html(config: RunConfig, path: str) -> str:
     frozen_heads = [f"head.{task.name}" for task in tasks if f"head.{task.key}" in frozen]
     warning = html.notes(freeze_warnings(bool(learning), frozen_heads), "problem")
     return (
-        f"{header}{html.bar(learning / total, 'share of the parameters that learn')}{warning}"
-        f'<p class="hint">{html.escape(longest)}</p>'
-        f'<details class="classes"><summary>Part by part</summary>{table_html}</details>'
+        f"{split_html(prepared)}{header}{html.bar(learning / total, 'share of the parameters that learn')}{warning}"
+        f'<p class="hint">{html.escape(tokens[0])}</p>{html.notes(tokens[1:], "problem")}'
+        f"{html.details('Part by part', table_html)}"
     )
 
 
@@ -57,14 +61,9 @@ def _loaded(name: str) -> Any:
     return load_encoder(name)
 
 
-def _cut_texts(encoder: EncoderConfig, texts: list[str]) -> str:
-    """Say how many texts are longer than the encoder reads."""
-    from mtl.data.batching import tokenise
+def _tokens(encoder: EncoderConfig, texts: list[str]) -> TokenCounts:
+    """Say how long the texts are for this encoder, and how much of them it knows."""
+    from mtl.data.tokens import count_tokens
 
     loaded = _loaded(encoder.name)
-    limit = encoder.max_length or loaded.max_seq_length
-    sample = texts[:5000]
-    tokens = tokenise(sample, loaded.tokenizer, limit + 1)["input_ids"]
-    cut = sum(len(ids) > limit for ids in tokens)
-    of = f"the first {len(sample):,}" if len(sample) < len(texts) else f"{len(sample):,}"
-    return f"Texts longer than {limit} tokens are cut: {cut:,} of {of}."
+    return count_tokens(texts, loaded.tokenizer, encoder.max_length or loaded.max_seq_length)

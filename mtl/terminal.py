@@ -1,0 +1,105 @@
+"""What a person at a terminal sees and presses: progress on stderr, and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from mtl.runs.worker import StopRequest
+    from mtl.training.events import EpochEnd, Event
+
+Result = TypeVar("Result")
+
+
+def with_progress(steps: Generator[tuple[float, str], None, Result]) -> Result:
+    """Run a generator of (share done, what is being done) to its end under a progress bar, and return its result."""
+    from tqdm import tqdm
+
+    shown = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
+    with tqdm(total=1.0, file=sys.stderr, disable=None, leave=False, bar_format=shown) as bar:
+        while True:
+            try:
+                share, doing = next(steps)
+            except StopIteration as end:
+                return end.value
+            bar.set_description(doing, refresh=False)
+            bar.update(share - bar.n)
+
+
+def with_row_progress(steps: Generator[tuple[int, int], None, Result]) -> Result:
+    """Run a generator of (rows done, all rows) to its end under a progress bar, and return its result."""
+    from tqdm import tqdm
+
+    with tqdm(unit="row", file=sys.stderr, disable=None, leave=False) as bar:
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                return end.value
+            bar.total = total
+            bar.update(done - bar.n)
+
+
+@contextmanager
+def signals(stop: StopRequest) -> Iterator[None]:
+    """Let Ctrl-C end the run after its current batch; a second Ctrl-C ends at once."""
+
+    def on_interrupt(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        stop.ask("stopped", "Interrupted with Ctrl-C.")
+
+    before = signal.signal(signal.SIGINT, on_interrupt), signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The run was asked to end by the system."))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[Event], None]]:
+    """Draw a progress bar over the steps on stderr, and a line per epoch above it."""
+    from tqdm import tqdm
+
+    # disable=None: no bar where stderr is a file; the lines remain
+    with tqdm(unit="step", file=sys.stderr, disable=None, leave=False) as bar:
+
+        def on_event(event: Event) -> None:
+            from mtl.training.events import EpochEnd, RunBegin, StepEnd
+
+            match event:
+                case RunBegin():
+                    bar.total = event.steps
+                    share = event.trainable / event.parameters
+                    rows, numerics = event.rows, event.numerics
+                    bar.write(
+                        f"{rows['train']} training, {rows['validation']} validation, {rows['test']} test rows; "
+                        f"{event.trainable:,} of {event.parameters:,} parameters learn ({share:.0%}); "
+                        f"{numerics['device']}, {numerics['precision']}",
+                        file=sys.stderr,
+                    )
+                    for warning in event.warnings:
+                        bar.write(f"note: {warning}", file=sys.stderr)
+                case StepEnd():
+                    bar.update()
+                    bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
+                case EpochEnd():
+                    bar.write(_epoch_line(event), file=sys.stderr)
+
+        yield on_event
+
+
+def _epoch_line(event: EpochEnd) -> str:
+    parts = [f"epoch {event.epoch}", f"train loss {event.train.loss:.3f}"]
+    if event.validation:
+        parts.append(f"validation loss {event.validation.loss:.3f}")
+        parts += [
+            f"{task} accuracy {scores['accuracy']:.3f} F1 {scores['macro_f1']:.3f}"
+            for task, scores in event.validation.scores.items()
+        ]
+    return " | ".join(parts) + (" | best" if event.improved else "")

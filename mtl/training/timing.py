@@ -1,0 +1,166 @@
+"""How long a run takes, from a few of its batches, taken as `train` takes them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import numpy as np
+import torch
+
+from mtl.data.batching import Tokenised, by_token_budget
+from mtl.modeling.multitask import MultiTaskModel, embedding_size
+from mtl.training.events import Event
+from mtl.training.loop import Setup, embed_once, evaluation, take_step, tokenised
+from mtl.training.metrics import Meter
+
+STEP_BATCHES, LEAST_BATCHES, STEP_ROUNDS, STEP_SECONDS = 8, 4, 3, 4.0
+EVALUATION_BATCHES = 3
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What takes how long.
+
+    Attributes:
+        step: One optimizer step, the mean over an epoch.
+        validation: Scoring the validation rows, after every epoch.
+        test: Scoring the test rows, once.
+        embedding: Embedding training and validation rows once, if nothing in the encoder learns; else 0.
+        run: All of it, if the run is not stopped early; without loading libraries and weights, without saving.
+    """
+
+    step: float
+    validation: float
+    test: float
+    embedding: float
+    run: float
+
+
+@dataclass(frozen=True)
+class LongestBatch:
+    """The batch with the most tokens that goes through the encoder; memory and time have their peak there.
+
+    Attributes:
+        rows: Texts.
+        tokens: Of its longest text, to which the others are padded.
+    """
+
+    rows: int
+    tokens: int
+
+
+def longest_batch(run: Setup) -> LongestBatch:
+    """Find the largest batch that goes through the encoder: of the steps, or of the one pass that embeds."""
+    order = run.order(1) if run.shared else by_token_budget(run.train.lengths)
+    sizes = [(len(batch), tokens) for batch, tokens in zip(order, _tokens(run.train, order), strict=True)]
+    return LongestBatch(*max(sizes, key=math.prod))
+
+
+def measure(run: Setup) -> Seconds:
+    """Go through a run in the order of `train`, with a few batches of each kind.
+
+    Raises:
+        Diverged: A loss or a gradient is not finite.
+    """
+    embedding = 0.0 if run.shared else _embed(run.model, run.train) + _embed(run.model, run.validation)
+    torch.manual_seed(run.seed)
+    step = _step_seconds(run)
+    validation = _evaluation_seconds(run, run.validation, "validation")
+    run.model.precision = torch.float32
+    test = _evaluation_seconds(run, run.test, "test")
+    whole = embedding + run.epochs * validation + run.steps * step + test
+    return Seconds(step, validation, test, embedding, whole)
+
+
+def _step_seconds(run: Setup) -> float:
+    """Return the mean seconds of the steps of the first epoch, from those of a few lengths."""
+    order = run.order(1)
+    tokens = _tokens(run.train, order)
+    by_length = sorted(range(len(order)), key=tokens.__getitem__)
+    largest = max(by_length, key=lambda i: len(order[i]) * tokens[i])
+    meter = Meter(run.model.tasks, run.loss_weights)
+    run.model.train()
+
+    def seconds_of(number: int) -> float:
+        start = time.perf_counter()
+        # always step 1, so at the rates of a first step, and never past the end of the schedule
+        take_step(run, run.train.batch(order[number]), meter, 1, 1)
+        return time.perf_counter() - start
+
+    first = seconds_of(by_length[len(order) // 2])  # a warm-up, which makes the optimizer's state: not counted
+    few = max(LEAST_BATCHES, min(STEP_BATCHES, int(STEP_SECONDS / first)))
+    chosen = sorted({by_length[i] for i in _spread(len(order), few)} | {largest})
+    measured: dict[int, list[float]] = defaultdict(list)
+    end = time.perf_counter() + STEP_SECONDS
+    for turn in range(STEP_ROUNDS):
+        for number in chosen:  # once, and again as far as there is time
+            if turn == 0 or time.perf_counter() + measured[tokens[number]][0] < end:
+                measured[tokens[number]].append(seconds_of(number))
+    return _all(measured, tokens) / len(order)
+
+
+def _embed(model: MultiTaskModel, rows: Tokenised) -> float:
+    """Return the seconds of embedding all rows, from those of a few batches; the rows get stand-ins for embeddings."""
+    if not len(rows):
+        return 0.0
+    seconds = _few_batches(model, rows, lambda sample: embed_once(model, sample))
+    size = embedding_size(model.encoder)
+    # vectors of length 1, written out in full as the real ones: neither time nor memory depends on their values
+    rows.embeddings = torch.full((len(rows), size), size**-0.5)
+    return seconds
+
+
+def _evaluation_seconds(run: Setup, rows: Tokenised, side: str) -> float:
+    """Return the seconds of scoring all rows, from those of a few batches."""
+    if not len(rows):
+        return 0.0
+    return _few_batches(run.model, rows, lambda sample: evaluation(run.model, sample, run.loss_weights, side))
+
+
+def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[Tokenised], Iterable[Event]]) -> float:
+    """Go through a few of the batches that all rows make, and return the seconds for all of them."""
+    order = by_token_budget(rows.lengths)
+    few = [row for number in _spread(len(order), EVALUATION_BATCHES) for row in order[number]]
+    for _ in range(2):  # the first pass warms up, the second counts
+        sample = tokenised(model, rows.examples.take(few))
+        if rows.embeddings is not None:
+            sample.embeddings = rows.embeddings[few]
+        clock = [time.perf_counter()]
+        clock += [time.perf_counter() for _ in go_through(sample)]
+    measured: dict[int, list[float]] = defaultdict(list)
+    # the rows of whole batches of this order make the same batches again
+    for tokens, (start, end) in zip(_tokens(sample, by_token_budget(sample.lengths)), pairwise(clock), strict=True):
+        measured[tokens].append(end - start)
+    return _all(measured, _tokens(rows, order))
+
+
+def _tokens(rows: Tokenised, order: Sequence[Sequence[int]]) -> list[int]:
+    """Return the length of each batch: the tokens of its longest text."""
+    return [max(rows.lengths[i] for i in batch) for batch in order]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Choose at most `most` numbers below `count`, closer together towards the end.
+
+    There the lengths lie far apart, and the time rises faster than the length.
+    """
+    if count <= most:
+        return list(range(count))
+    return [int(count * (1 - (1 - (part + 0.5) / most) ** 2)) for part in range(most)]
+
+
+def _all(measured: Mapping[int, Sequence[float]], tokens: Sequence[int]) -> float:
+    """Sum up the seconds of all batches: between two measured lengths the time is a straight line.
+
+    Args:
+        measured: Length in tokens -> seconds of batches of that length; the median counts.
+        tokens: Length of every batch.
+    """
+    lengths = sorted(measured)
+    return float(np.interp(tokens, lengths, [median(measured[length]) for length in lengths]).sum())
