@@ -1,12 +1,17 @@
 """What does one shared encoder cost in accuracy? Joint training against one fine-tuned model per task.
 
-    python benchmarks/accuracy.py --data FILE.csv [--rows 2000] [--epochs 2] [--seeds 3] [--record]
+    python benchmarks/accuracy.py --data FILE.csv [--peer ours] [--rows 2000] [--epochs 2] [--seeds 3] [--record]
 
 Ours trains all tasks of the file at once, with the default configuration. The peer fine-tunes the same encoder for
-each task alone, on the same rows, with transformers' `Trainer` as an expert sets it: bfloat16, batches grouped by
-length, everything else its defaults. Both keep their last weights and are scored in float32 on the same rows, which
-neither has seen. The interval is a paired bootstrap over evaluation rows and seeds. It prints Markdown; `--record`
-appends it to RESULTS.md.
+each task alone, on those of the same rows that carry its label:
+
+- `trainer`: transformers' `Trainer` as an expert sets it: bfloat16, batches grouped by length, everything else its
+  defaults. What does this app cost, all in all?
+- `ours`: our own training with the same configuration and seed. What does sharing do, and nothing else?
+
+Both keep their last weights and are scored in float32 on the same rows, which neither has seen; a row without a label
+of a task counts for the other tasks only. The interval is a paired bootstrap over evaluation rows and seeds. It prints
+Markdown; `--record` appends it to RESULTS.md.
 
 R evaluation rows, S seeds, C classes.
 """
@@ -14,14 +19,16 @@ R evaluation rows, S seeds, C classes.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,11 +49,12 @@ from transformers.utils import logging as transformers_logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
+from benchmarks.intervals import mean_interval
 from mtl.config import DEFAULT_ENCODER, RunConfig, task_specs
 from mtl.config_text import from_dict
 from mtl.data.batching import IGNORE_INDEX, by_token_budget, pad, tokenise
 from mtl.data.preparing import cut, prepare
-from mtl.data.reading import read_file
+from mtl.data.reading import is_missing, read_file
 from mtl.data.splitting import Examples, Splits
 from mtl.errors import DataError, UserError
 from mtl.modeling.encoder import encoder_folder, load_encoder
@@ -57,11 +65,12 @@ from mtl.training.events import EpochEnd, RunBegin, RunEnd
 from mtl.training.loop import train
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-EVALUATION_ROWS = 1_500
 EVALUATION_ROWS_PER_TRAINING_ROW = 5  # a trial on a few rows is not worth a long evaluation
-MIN_DIFFERENCE = -0.02
-DRAWS = 2_000
+MIN_DIFFERENCE = {"trainer": -0.02, "ours": -math.inf}  # whether sharing costs nothing is shown, not required
+PEER_NAMES = {"trainer": "Trainer, alone", "ours": "ours, alone"}
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate")
+
+Peer = Callable[[RunConfig, Examples, Examples], "Outcome"]
 
 
 @dataclass(frozen=True)
@@ -84,85 +93,115 @@ class Comparison:
     """One task, all seeds.
 
     Attributes:
+        labelled: For each seed, how many of its training rows carry the task's label.
         ours: 1 or 0. Shape: (S, R)
         theirs: 1 or 0. Shape: (S, R)
-        low: Lower end of the difference's 95 % interval, ours minus theirs.
-        high: Upper end.
         time_ratio: Median over the seeds of their training time, for this task alone, to ours, for all tasks.
     """
 
     task: str
+    labelled: tuple[int, ...]
     ours: np.ndarray
     theirs: np.ndarray
-    low: float
-    high: float
     time_ratio: float
 
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the difference, ours minus theirs."""
+        return mean_interval(self.ours - self.theirs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, on how much."""
+
+    data: Path
+    peer: str
+    rows: int
+    epochs: int
+    seeds: int
+    evaluation_rows: int
+
     @property
-    def holds(self) -> bool:
-        """Whether ours may be called no worse: the interval reaches above 0 and stays above -2 points."""
-        return self.high > 0 and self.low > MIN_DIFFERENCE
+    def command(self) -> str:
+        """The command that does this again."""
+        return (
+            f"python benchmarks/accuracy.py --data {self.data.name} --peer {self.peer} --rows {self.rows} "
+            f"--epochs {self.epochs} --seeds {self.seeds} --evaluation-rows {self.evaluation_rows}"
+        )
 
 
 def main() -> None:
     """Compare, print, and record if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a CSV file with a text column and label columns")
+    parser.add_argument("--peer", choices=PEERS, default="trainer", help="what trains each task alone")
     parser.add_argument("--rows", type=int, default=2_000, help="training rows, drawn anew for each seed")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--evaluation-rows", type=int, default=1_500, help="at most, and at most 5 per training row")
     parser.add_argument("--record", action="store_true", help="append the result to RESULTS.md")
-    arguments = parser.parse_args()
-    if min(arguments.rows, arguments.epochs, arguments.seeds) < 1:
-        parser.error("rows, epochs and seeds must be at least 1")
-    text = run(arguments.data, rows=arguments.rows, epochs=arguments.epochs, seeds=arguments.seeds)
+    arguments = vars(parser.parse_args())
+    record = arguments.pop("record")
+    plan = Plan(**arguments)
+    if min(plan.rows, plan.epochs, plan.seeds, plan.evaluation_rows) < 1:
+        parser.error("rows, epochs, seeds and evaluation rows must be at least 1")
+    text = run(plan)
     print(text)
-    if arguments.record:
+    if record:
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(f"\n{text}")
 
 
-def run(data: Path, *, rows: int, epochs: int, seeds: int) -> str:
+def run(plan: Plan) -> str:
     """Train both ways with every seed and describe the result as Markdown.
 
     Raises:
         UserError: The file cannot be used.
     """
     transformers_logging.set_verbosity_error()  # the fresh heads are reported at every load
-    table = read_file(data)
-    prepared = prepare(table, from_dict({"training": {"epochs": epochs}}))
+    table = read_file(plan.data)
+    prepared = prepare(table, from_dict({"training": {"epochs": plan.epochs}}))
     splits = cut(table, prepared.config, prepared.split)
-    if rows > len(splits.train):
-        raise DataError(f"{data} leaves {len(splits.train)} rows to train on; --rows {rows} are too many.")
-    evaluation = evaluation_rows(splits, min(EVALUATION_ROWS, rows * EVALUATION_ROWS_PER_TRAINING_ROW))
+    tasks = task_specs(prepared.config)
+    if plan.rows > len(splits.train):
+        raise DataError(f"{plan.data} leaves {len(splits.train)} rows to train on; --rows {plan.rows} are too many.")
+    if plan.peer == "ours" and len(tasks) == 1:
+        raise DataError(
+            f"{plan.data} has one task, {tasks[0].name}, so nothing is shared; compare with --peer trainer."
+        )
+    evaluation = evaluation_rows(splits, min(plan.evaluation_rows, plan.rows * EVALUATION_ROWS_PER_TRAINING_ROW))
+    draws = [
+        splits.train.take(np.random.default_rng(seed).choice(len(splits.train), plan.rows, replace=False).tolist())
+        for seed in range(plan.seeds)
+    ]
     ours: list[Outcome] = []
     theirs: list[dict[str, Outcome]] = []
-    for seed in range(seeds):
-        drawn = splits.train.take(np.random.default_rng(seed).choice(len(splits.train), rows, replace=False).tolist())
+    for seed, drawn in enumerate(draws):
         training = prepared.config.training.model_copy(update={"seed": seed})
         config = prepared.config.model_copy(update={"training": training})
-        ours.append(train_jointly(config, drawn, evaluation))
+        ours.append(train_ours(config, drawn, evaluation))
         tell(f"seed {seed}, joint", ours[-1])
         theirs.append({})
-        for task in task_specs(config):
-            theirs[-1][task.name] = train_alone(task, config, drawn, evaluation)
+        for task in tasks:
+            own, scored = labelled(drawn, task.name), labelled(evaluation, task.name)
+            theirs[-1][task.name] = PEERS[plan.peer](only(task.name, config), own, scored)
             tell(f"seed {seed}, {task.name} alone", theirs[-1][task.name])
-    comparisons = [compare(task.name, ours, theirs) for task in task_specs(prepared.config)]
-    whole = np.median(
-        [sum(one.seconds for one in alone.values()) / joint.seconds for joint, alone in zip(ours, theirs, strict=True)]
-    )
-    heading = (
-        f"## {date.today():%Y-%m-%d}: joint against alone, {data.name}, rows {rows:,}, epochs {epochs}, seeds {seeds}"
-    )
+    comparisons = [compare(task.name, draws, ours, theirs) for task in tasks]
+    whole = [
+        sum(one.seconds for one in alone.values()) / joint.seconds for joint, alone in zip(ours, theirs, strict=True)
+    ]
     return "\n".join(
         [
-            heading,
+            f"## {date.today():%Y-%m-%d}: joint against {PEER_NAMES[plan.peer]}, {plan.data.name}, "
+            f"rows {plan.rows:,}, epochs {plan.epochs}, seeds {plan.seeds}",
             "",
-            f"`python benchmarks/accuracy.py --data {data.name} --rows {rows} --epochs {epochs} --seeds {seeds}`",
+            f"`{plan.command}`",
             "",
-            *as_table(comparisons),
+            *as_table(comparisons, plan.peer),
             "",
-            f"All single-task runs together took {whole:.1f} times as long to train as the one joint run (median).",
+            f"All single-task runs together took {np.median(whole):.1f} times as long to train as the one joint run "
+            "(median).",
             f"{len(evaluation):,} evaluation rows. {environment(ours[0].numerics)}",
             "",
         ]
@@ -180,10 +219,30 @@ def evaluation_rows(splits: Splits, count: int) -> Examples:
     return both.take(sorted(chosen.tolist()))
 
 
-def train_jointly(config: RunConfig, rows: Examples, evaluation: Examples) -> Outcome:
-    """Train one encoder with a head per task.
+def labelled(examples: Examples, task: str) -> Examples:
+    """Take the examples that carry a task's label.
 
-    There are no validation rows, so the last weights are kept, as by the peer.
+    Raises:
+        DataError: None does.
+    """
+    rows = [row for row, cell in enumerate(examples.cells[task]) if not is_missing(cell)]
+    if not rows:
+        raise DataError(f'None of the {len(examples)} rows that were drawn has a label of "{task}"; raise --rows.')
+    return examples.take(rows)
+
+
+def only(task: str, config: RunConfig) -> RunConfig:
+    """Leave all tasks but one out of a configuration."""
+    return config.model_copy(update={"tasks": {task: config.tasks[task]}})
+
+
+def train_ours(config: RunConfig, rows: Examples, evaluation: Examples) -> Outcome:
+    """Train one encoder with a head for each of the configuration's tasks.
+
+    There are no validation rows, so the last weights are kept, as by the Trainer.
+
+    Raises:
+        UserError: The training diverged.
     """
     tasks = task_specs(config)
     model = build_model(config, tasks)
@@ -199,7 +258,7 @@ def train_jointly(config: RunConfig, rows: Examples, evaluation: Examples) -> Ou
             case RunEnd(test=test) if test:
                 correct = {task.name: hits(test.logits[task.name], evaluation, task) for task in tasks}
             case RunEnd():
-                raise UserError(f"The joint training failed: {event.reason}")
+                raise UserError(f"Our training of {', '.join(config.tasks)} failed: {event.reason}")
     return Outcome(correct, seconds, numerics)
 
 
@@ -218,12 +277,13 @@ class Stopwatch(TrainerCallback):
         self.seconds = time.perf_counter() - self.start
 
 
-def train_alone(task: TaskSpec, config: RunConfig, rows: Examples, evaluation: Examples) -> Outcome:
-    """Fine-tune the same encoder for one task with transformers' Trainer, on the rows that carry its label.
+def train_theirs(config: RunConfig, rows: Examples, evaluation: Examples) -> Outcome:
+    """Fine-tune the same encoder for the configuration's only task with transformers' Trainer.
 
     Seed, epochs, batch size and longest text are ours; rates, schedule, dropout and head are the Trainer's and the
     model's defaults.
     """
+    (task,) = task_specs(config)
     training = config.training
     set_seed(training.seed)  # the fresh head
     folder = str(encoder_folder(DEFAULT_ENCODER))
@@ -231,11 +291,9 @@ def train_alone(task: TaskSpec, config: RunConfig, rows: Examples, evaluation: E
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(task.labels))
     max_length = load_encoder().max_seq_length or tokenizer.model_max_length
     tokens = tokenise(rows.texts, tokenizer, max_length)
-    labels = targets(rows, task)
     dataset = [
         {name: values[row] for name, values in tokens.items()} | {"labels": int(label)}
-        for row, label in enumerate(labels)
-        if label != IGNORE_INDEX
+        for row, label in enumerate(targets(rows, task))
     ]
     stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as nothing_is_kept:
@@ -291,50 +349,36 @@ def hits(logits: Tensor, evaluation: Examples, task: TaskSpec) -> np.ndarray:
     return (logits.argmax(dim=-1).numpy() == labels)[labels != IGNORE_INDEX].astype(float)
 
 
-def compare(task: str, ours: Sequence[Outcome], theirs: Sequence[dict[str, Outcome]]) -> Comparison:
+def compare(
+    task: str, draws: Sequence[Examples], ours: Sequence[Outcome], theirs: Sequence[dict[str, Outcome]]
+) -> Comparison:
     """Put one task's outcomes of all seeds side by side."""
     own = np.stack([outcome.correct[task] for outcome in ours])
     other = np.stack([outcomes[task].correct[task] for outcomes in theirs])
     ratios = [alone[task].seconds / joint.seconds for joint, alone in zip(ours, theirs, strict=True)]
-    return Comparison(task, own, other, *paired_interval(own - other), float(np.median(ratios)))
+    counts = tuple(len(labelled(drawn, task)) for drawn in draws)
+    return Comparison(task, counts, own, other, float(np.median(ratios)))
 
 
-def paired_interval(differences: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean difference over seeds and rows, both drawn again each time.
-
-    The rows are the same for all seeds, so a draw takes whole rows and whole seeds of the grid.
-
-    Args:
-        differences: Shape: (S, R)
-    """
-    generator = np.random.default_rng(0)
-    seeds, rows = differences.shape
-    means = [
-        differences[generator.integers(seeds, size=seeds)][:, generator.integers(rows, size=rows)].mean()
-        for _ in range(DRAWS)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def as_table(comparisons: Sequence[Comparison]) -> list[str]:
+def as_table(comparisons: Sequence[Comparison], peer: str) -> list[str]:
     """Show the comparison, accuracies in per cent and differences in points."""
     lines = [
-        "| task | ours, jointly | Trainer, alone | difference | 95 % interval | required | time, Trainer / ours |",
-        "|---|---|---|---|---|---|---|",
+        f"| task | labelled rows, training / evaluation | ours, jointly | {PEER_NAMES[peer]} | difference "
+        "| 95 % interval | required | time, alone / jointly |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for one in comparisons:
         ours, theirs = 100 * one.ours.mean(), 100 * one.theirs.mean()
+        low, high = one.interval
+        counts = " ".join(f"{count:,}" for count in dict.fromkeys(one.labelled))
         lines.append(
-            f"| {one.task} | {ours:.1f}{by_seed(one.ours)} | {theirs:.1f}{by_seed(one.theirs)} | {ours - theirs:+.1f} "
-            f"| {100 * one.low:+.1f} to {100 * one.high:+.1f} | {'met' if one.holds else 'NOT MET'} "
-            f"| {one.time_ratio:.1f} |"
+            f"| {one.task} | {counts} / {one.ours.shape[1]:,} | {ours:.1f}{by_seed(one.ours)} "
+            f"| {theirs:.1f}{by_seed(one.theirs)} | {ours - theirs:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} "
+            f"| {'met' if high > 0 and low > MIN_DIFFERENCE[peer] else 'NOT MET'} | {one.time_ratio:.1f} |"
         )
-    lines += [
-        "",
-        f"Required: the interval's upper end above 0 and its lower end above {100 * MIN_DIFFERENCE:.0f} points.",
-    ]
-    return lines
+    floor = f" and its lower end above {100 * MIN_DIFFERENCE[peer]:.0f} points"
+    required = f"Required: the interval's upper end above 0{floor if MIN_DIFFERENCE[peer] > -math.inf else ''}."
+    return [*lines, "", required]
 
 
 def by_seed(correct: np.ndarray) -> str:
@@ -366,6 +410,9 @@ def tell(what: str, outcome: Outcome) -> None:
     """Report progress on stderr."""
     scores = ", ".join(f"{task} {correct.mean():.3f}" for task, correct in outcome.correct.items())
     print(f"{what}: {scores}, {outcome.seconds:.0f} s of training", file=sys.stderr, flush=True)
+
+
+PEERS: dict[str, Peer] = {"trainer": train_theirs, "ours": train_ours}
 
 
 if __name__ == "__main__":

@@ -22,10 +22,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
+from benchmarks.intervals import mean_interval
 from mtl.config_text import from_dict
+from mtl.data.columns import join_texts
 from mtl.data.preparing import cut, prepare
 from mtl.data.reading import Table, is_missing, read_file
-from mtl.data.splitting import Examples, Splits, normalised
+from mtl.data.sameness import normalised
+from mtl.data.splitting import Examples, Splits
 from mtl.errors import UserError
 from mtl.inference.predictor import Predictor, unit
 from mtl.modeling.encoder import load_encoder
@@ -36,7 +39,6 @@ MAX_ACCURACY = {"topic": 0.92, "sentiment": 0.80}
 MAX_COSINE = 0.90
 SPLIT_SEEDS = range(5)  # 0 is the app's default split; the others show how much depends on it
 PAIRS_SHOWN = 5
-DRAWS = 2_000
 
 BASELINES: dict[str, Callable[[], Pipeline]] = {
     "defaults": lambda: make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=2000)),
@@ -105,13 +107,6 @@ def labelled(examples: Examples, task: str) -> tuple[list[str], list[str]]:
     return [examples.texts[row] for row in rows], [examples.cells[task][row] for row in rows]
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the bootstrap 95 % interval of a mean over rows."""
-    rows = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
-    low, high = np.quantile(values[rows].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def closest_pairs(texts: Sequence[str], count: int) -> list[tuple[float, int, int]]:
     """Return the pairs of different rows with the highest cosine under the default encoder, the closest first."""
     vectors = unit(load_encoder().encode(list(texts), show_progress_bar=False))
@@ -131,7 +126,7 @@ def check_unseen(checkpoint: Path, test: Examples) -> None:
     run = open_run(checkpoint)
     # the shipped run has no copy of its data: it was trained on the sample itself
     table, split = (run.table() if (run.path / "data.csv").exists() else read_file(SAMPLE)), run.split()
-    texts = table.column(run.config.data.text_column or "")
+    texts = join_texts(table, run.config.data.text_column or ())
     seen = {normalised(texts[row]) for row in (*split.train, *split.validation)}
     leaked = sum(normalised(text) in seen for text in test.texts)
     if leaked:
@@ -147,7 +142,7 @@ def baseline_table(measured: Sequence[Measured]) -> str:
     kinds = {(one.task, one.baseline): one for one in measured if one.split_seed == 0}
     for kind, one in kinds.items():
         others = [other for other in measured if other.split_seed and (other.task, other.baseline) == kind]
-        low, high = interval(one.correct)
+        low, high = mean_interval(one.correct)
         shown = " ".join(f"{other.correct.mean():.3f}" for other in others)
         lines.append(
             f"| {one.task} | {one.baseline} | {one.correct.mean():.3f} | {low:.3f} to {high:.3f} "
@@ -175,10 +170,10 @@ def checkpoint_table(checkpoint: Path, test: Examples, baselines: Sequence[Measu
         texts, labels = labelled(test, task.name)
         guesses = [answer[task.name].label for answer in predictor.predict(texts, [task.name])]
         correct = np.array([guess == label for guess, label in zip(guesses, labels, strict=True)], dtype=float)
-        low, high = interval(correct)
+        low, high = mean_interval(correct)
         differences = []
         for one in own:
-            below, above = (100 * bound for bound in interval(correct - one.correct))
+            below, above = (100 * bound for bound in mean_interval(correct - one.correct))
             mean = 100 * (correct - one.correct).mean()
             differences.append(f"{one.baseline} {mean:+.1f} ({below:+.1f} to {above:+.1f})")
         lines.append(f"| {task.name} | {correct.mean():.3f} | {low:.3f} to {high:.3f} | {', '.join(differences)} |")

@@ -53,11 +53,12 @@ def inspect(
     from mtl.runs.files import write_twins
 
     chosen = _configured(config, set_)
-    understood = understand_table(_read(_files(chosen, data), chosen), chosen)
+    files = _files(chosen, data)
+    understood = understand_table(_read(files, chosen), chosen)
     found = profile(understood)
     checked = _checked(understood, chosen) if checks else None
     if problems is not None:
-        with write_twins(problems) as write:
+        with write_twins(problems, sources=files) as write:
             write(*problem_rows(understood, found, checked))
     try:
         prepared = complete(understood, divide(understood, chosen, _near(understood, chosen)), chosen)

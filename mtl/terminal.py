@@ -26,7 +26,7 @@ def with_progress(steps: Generator[tuple[float, str], None, Result]) -> Result:
                 share, doing = next(steps)
             except StopIteration as end:
                 return end.value
-            bar.set_description(doing, refresh=False)
+            bar.set_description_str(doing, refresh=False)
             bar.update(share - bar.n)
 
 

@@ -5,18 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
 
 from mtl.config import RunConfig
 from mtl.config_text import load_config, override, to_yaml
-from mtl.data.reading import read_table
 from mtl.inference.predictor import Predictor
 from mtl.modeling.heads import ClassificationHead
 from mtl.runs.store import Run, RunStore
@@ -24,11 +20,6 @@ from tests.conftest import Cli, Result
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 400.0
-
-
-@pytest.fixture(scope="module")
-def predictor(finished_run: Run) -> Predictor:
-    return Predictor.load(finished_run.path)
 
 
 # ------------------------------------------------------------------------------------------ train
@@ -215,170 +206,3 @@ def test_cli_mistake_is_one_sentence_without_a_traceback(tmp_path: Path) -> None
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "Error: nowhere.csv cannot be read: no such file or directory.\n"
-
-
-# ------------------------------------------------------------------------------------------ evaluate
-
-
-def test_cli_evaluate_scores_every_labelled_row(
-    cli: Cli, finished_run: Run, predictor: Predictor, tiny_csv: Path
-) -> None:
-    result = cli("evaluate", "--checkpoint", finished_run.path, "--data", tiny_csv)
-    assert result.code == 0, result.err
-    table = read_table(tiny_csv.read_bytes())
-    answers = predictor.predict(table.columns["text"])
-    assert set(result.json) == {"topic", "mood"}
-    for task, scores in result.json.items():
-        pairs = [(a[task].label, cell) for a, cell in zip(answers, table.columns[task], strict=True) if cell]
-        assert scores["accuracy"] == pytest.approx(sum(guess == truth for guess, truth in pairs) / len(pairs))
-        assert set(scores) == {"accuracy", "macro_f1"}
-
-
-def test_cli_evaluate_takes_a_file_with_some_of_the_tasks(cli: Cli, finished_run: Run, tmp_path: Path) -> None:
-    (tmp_path / "some.csv").write_text("text,mood\nthe rain was great,good\n,bad\nthe soup was awful,\n")
-    result = cli("evaluate", "--checkpoint", finished_run.path, "--data", tmp_path / "some.csv")
-    assert list(result.json) == ["mood"]
-    assert result.json["mood"]["accuracy"] in {0.0, 1.0}, "one row has both a text and a label"
-
-
-# ------------------------------------------------------------------------------------------ predict
-
-
-def test_cli_predict_texts(cli: Cli, finished_run: Run, predictor: Predictor) -> None:
-    texts = ["snow and rain", "the team was great"]
-    result = cli("predict", "--checkpoint", finished_run.path, "--text", texts[0], "--text", texts[1])
-    assert result.code == 0
-    assert len(result.out.splitlines()) == 1
-    for found, answer in zip(result.json["predictions"], predictor.predict(texts), strict=True):
-        assert found == {t: {"label": p.label, "confidence": round(p.confidence, 4)} for t, p in answer.items()}
-    assert all(text in result.err for text in texts)
-
-
-# ------------------------------------------------------------------------------------------ embed
-
-
-def test_cli_embed_texts_prints_shape_and_first_values(cli: Cli, finished_run: Run, predictor: Predictor) -> None:
-    result = cli("embed", "--checkpoint", finished_run.path, "--text", "snow", "--text", "rain")
-    assert result.json["shape"] == [2, 16]
-    np.testing.assert_allclose(result.json["first_values"], predictor.embed(["snow", "rain"])[:, :8], atol=1e-4)
-
-
-def test_cli_embed_a_file_writes_a_row_per_row(
-    cli: Cli, finished_run: Run, predictor: Predictor, tiny_csv: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "vectors.npy"
-    result = cli("embed", "--checkpoint", finished_run.path, "--input", tiny_csv, "--output", output)
-    assert result.json == {"output": output.as_posix(), "shape": [60, 16]}
-    vectors = np.load(output, allow_pickle=False)
-    assert vectors.dtype == np.float32
-    np.testing.assert_array_equal(vectors, predictor.embed(read_table(tiny_csv.read_bytes()).columns["text"]))
-
-
-# ------------------------------------------------------------------------------------------ export
-
-
-def test_cli_export_opens_with_sentence_transformers(
-    cli: Cli, finished_run: Run, predictor: Predictor, tmp_path: Path
-) -> None:
-    output = tmp_path / "bundle.zip"
-    result = cli("export", "--checkpoint", finished_run.path, "--output", output)
-    assert result.code == 0
-    assert (result.json["output"], result.json["bytes"]) == (output.as_posix(), output.stat().st_size)
-    assert any("no notion of task heads" in note for note in result.json["notes"])
-    with zipfile.ZipFile(output) as archive:
-        archive.extractall(tmp_path / "unpacked")
-    encoder = SentenceTransformer(str(tmp_path / "unpacked" / finished_run.name), device="cpu")
-    texts = ["snow", "the team was great today"]
-    np.testing.assert_allclose(encoder.encode(texts), predictor.embed(texts), atol=1e-6)
-
-
-# ------------------------------------------------------------------------------------------ mistakes
-
-Case = tuple[list[str], str]
-TRAIN: dict[str, Case] = {
-    "no data": (["train"], "data.files names no file"),
-    "missing file": (["train", "--data", "nowhere.csv"], "nowhere.csv cannot be read: no such file"),
-    "folder": (["train", "--data", "."], "cannot be read"),
-    "picture": (["train", "--data", "picture.csv"], "This is a PNG image, not a CSV file"),
-    "no labels": (["train", "--data", "texts.csv"], "No column looks like labels"),
-    "unknown text column": (
-        ["train", "--data", "tiny.csv", "--set", "data.text_column=nothing"],
-        'There is no column "nothing"; the file has "text", "topic", "mood"',
-    ),
-    "unknown task column": (["train", "--data", "tiny.csv", "--set", "data.task_columns=[intent]"], '"intent"'),
-    "no equals": (["train", "--data", "tiny.csv", "--set", "training.epochs"], "write it as KEY=VALUE"),
-    "unknown key": (["train", "--data", "tiny.csv", "--set", "training.epoch=3"], "Did you mean epochs?"),
-    "bad value": (["train", "--data", "tiny.csv", "--set", "training.epochs=many"], "training.epochs"),
-    "out of range": (["train", "--data", "tiny.csv", "--set", "training.warmup=2"], "must be less than 1"),
-    "missing configuration": (["train", "--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
-    "unlisted label": (["train", "--data", "tiny.csv", "--set", "tasks.mood.labels=[good, fine]"], "Row "),
-    "missing encoder": (["train", "--data", "tiny.csv", "--set", "encoder.name=./nowhere"], "no folder ./nowhere"),
-    "unknown part": (["train", "--data", "tiny.csv", "--set", "training.freeze=layer.99"], "no part layer.99"),
-}
-USE: dict[str, Case] = {
-    "missing run": (["predict", "--checkpoint", "nowhere", "--text", "snow"], "There is no run folder nowhere"),
-    "no run": (["predict", "--checkpoint", ".", "--text", "snow"], "is not a run folder"),
-    "nothing to predict": (["predict", "--checkpoint", "RUN"], "either --text or --input"),
-    "text and file": (["predict", "--checkpoint", "RUN", "--text", "a", "--input", "tiny.csv"], "either --text or"),
-    "empty text": (["predict", "--checkpoint", "RUN", "--text", " "], "--text is empty"),
-    "no output": (["predict", "--checkpoint", "RUN", "--input", "tiny.csv"], "--input needs --output"),
-    "unwritable table": (
-        ["predict", "--checkpoint", "RUN", "--input", "tiny.csv", "--output", "no/where.csv"],
-        "cannot be written",
-    ),
-    "unwritable vectors": (
-        ["embed", "--checkpoint", "RUN", "--input", "tiny.csv", "--output", "no/where.npy"],
-        "cannot be written",
-    ),
-    "unwritable bundle": (["export", "--checkpoint", "RUN", "--output", "tiny.csv/out.zip"], "cannot be written"),
-    "picture to predict": (
-        ["predict", "--checkpoint", "RUN", "--input", "picture.csv", "--output", "o.csv"],
-        "This is a PNG image",
-    ),
-    "no label column": (["evaluate", "--checkpoint", "RUN", "--data", "texts.csv"], "none of the checkpoint's label"),
-    "label of another task": (["evaluate", "--checkpoint", "RUN", "--data", "strange.csv"], 'Row 3: mood "odd"'),
-}
-
-
-@pytest.mark.parametrize(("arguments", "sentence"), [*TRAIN.values(), *USE.values()], ids=[*TRAIN, *USE])
-def test_cli_mistake_ends_with_2_and_one_sentence(
-    cli: Cli,
-    workplace: Path,
-    tiny_csv: Path,
-    tiny: list[str],
-    finished_run: Run,
-    arguments: list[str],
-    sentence: str,
-) -> None:
-    (workplace / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
-    (workplace / "texts.csv").write_text("text\nthe rain was great\nthe soup was awful\n")
-    (workplace / "strange.csv").write_text("text,mood\nthe rain was great,good\nthe soup was awful,odd\n")
-    if "--data" in arguments and arguments[0] == "train":
-        arguments = [arguments[0], *tiny, *arguments[1:]]  # a later setting replaces an earlier one
-    result = cli(*(finished_run.path if part == "RUN" else part for part in arguments))
-    assert result.code == 2
-    assert result.out == ""
-    *before, last = result.err.splitlines()
-    assert last.startswith("Error: ")
-    assert last.endswith((".", "?"))
-    assert sentence in last
-    assert all(line.startswith("checkpoints/") for line in before), "nothing but the run's name comes before"
-
-
-@pytest.mark.parametrize(
-    "arguments", [["train", "--nonsense"], ["evaluate", "--data", "x.csv"], ["unknown"], ["predict", "--checkpoint"]]
-)
-def test_cli_wrong_usage_ends_with_2(cli: Cli, arguments: list[str]) -> None:
-    result = cli(*arguments)
-    assert result.code == 2
-    assert result.out == ""
-    assert "Traceback" not in result.err
-
-
-@pytest.mark.parametrize(
-    "command", [[], ["inspect"], ["train"], ["preflight"], ["evaluate"], ["predict"], ["embed"], ["export"]]
-)
-def test_cli_helps(cli: Cli, command: list[str]) -> None:
-    result = cli(*command, "--help")
-    assert result.code == 0
-    assert "Usage" in result.out

@@ -17,7 +17,7 @@ LAYERS = (
     {"mtl.data", "mtl.modeling"},
     {"mtl.training"},
     {"mtl.runs", "mtl.inference", "mtl.sharing", "mtl.reports"},
-    {"mtl.ui"},
+    {"mtl.ui", "mtl.terminal"},  # what a person sees: a page or a terminal
     {"mtl.__main__", "mtl", "app"},  # `mtl` itself offers the public names
 )
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}
@@ -134,8 +134,10 @@ def test_layers_the_page_loads_torch_only_when_a_function_needs_it(module: str) 
         ("mtl.training.loop", {"gradio", "plotly", "matplotlib"}),
         ("mtl.config_text, mtl.config, mtl.tasks, mtl.settings, mtl.errors", {"gradio", "numpy", *HEAVY}),
         ("mtl.config, mtl.runs.store, mtl.runs.queue", {"gradio", *HEAVY}),
-        ("mtl.runs.worker", {"gradio", *HEAVY}),
-        ("mtl.data.preparing, mtl.data.profile", {"gradio", "torch", "transformers", "sentence_transformers"}),
+        ("mtl.runs.worker, mtl.runs.preflight, mtl.runs.files", {"gradio", *HEAVY}),
+        ("mtl.data.reading, mtl.data.combining, mtl.data.writing", {"gradio", "charset_normalizer", *HEAVY}),
+        ("mtl.data.preparing, mtl.data.profile, mtl.reports.data", {"gradio", *HEAVY - {"pandas"}}),
+        ("mtl.__main__, mtl.terminal", {"gradio", "numpy", "tqdm", *HEAVY}),
         ("mtl.ui.app", {"torch", "transformers", "sentence_transformers"}),
     ],
 )

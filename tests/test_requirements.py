@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,34 @@ def test_requirements_the_space_starts_the_file_there_is() -> None:
 def test_requirements_of_development_begin_with_those_of_the_app() -> None:
     assert (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").startswith("-r requirements.txt\n")
     assert pins("requirements.txt").keys().isdisjoint(pins("requirements-dev.txt"))
+
+
+# A Space brings `spaces` with it, and transformers says which version of the Hub's client it needs.
+BROUGHT_BY_OTHERS = {"spaces", "huggingface_hub"}
+
+
+def imported() -> set[str]:
+    """Name the libraries that the app imports, anywhere in it."""
+    found: set[str] = set()
+    for path in [ROOT / "app.py", *(ROOT / "mtl").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module or "")
+    return {name.partition(".")[0] for name in found} - sys.stdlib_module_names - {"mtl"}
+
+
+def test_requirements_pin_every_library_that_is_imported() -> None:
+    libraries = imported()
+    assert {"torch", "gradio", "yaml"} <= libraries
+    distributions, pinned = packages_distributions(), pins("requirements.txt")
+    missing = {
+        name
+        for name in libraries - BROUGHT_BY_OTHERS
+        if not {distribution.lower() for distribution in distributions.get(name, [])} & pinned.keys()
+    }
+    assert missing == set()
 
 
 def copied() -> Iterator[str]:

@@ -257,9 +257,10 @@ def _counts(cells: list[str]) -> dict[str, int]:
 def _sample(cells: list[str]) -> list[str]:
     """Return filled cells from all over the column: a file is often sorted."""
     step = max(1, len(cells) // (4 * _LOOK_AT))
-    return [cell for cell in cells[::step] if not is_missing(cell)][:_LOOK_AT] or [
+    filled = [cell for cell in cells[::step] if not is_missing(cell)] or [
         cell for cell in cells if not is_missing(cell)
-    ][:_LOOK_AT]
+    ]
+    return filled[:: max(1, -(-len(filled) // _LOOK_AT))]
 
 
 def _textness(name: str, cells: list[str]) -> float:

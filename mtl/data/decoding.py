@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from mtl.data.legacy import LEGACY, likeliest
 from mtl.errors import DataError, LimitError
 from mtl.settings import settings
 
@@ -43,34 +44,10 @@ SIGNATURES = {
 }
 # the rest of a signature that is also the beginning of ordinary words
 _BINARY_TOO = (b"PAR1", b"ARROW1", b"BZh")
-# What older programs write. Wider code pages stand for their subsets: cp1252 for latin-1, cp949 for EUC-KR.
-LEGACY = {
-    "cp1252": "Western European",
-    "cp1250": "Central European",
-    "cp1251": "Cyrillic",
-    "koi8_r": "Cyrillic, KOI8-R",
-    "cp1253": "Greek",
-    "cp1254": "Turkish",
-    "cp1255": "Hebrew",
-    "cp1256": "Arabic",
-    "cp1257": "Baltic",
-    "cp932": "Japanese, Shift JIS",
-    "euc_jp": "Japanese, EUC",
-    "gb18030": "Chinese, simplified",
-    "big5": "Chinese, traditional",
-    "cp949": "Korean",
-    "mac_roman": "old Macintosh",
-    "latin_1": "ISO 8859-1",
-}
-LATIN = ["cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "latin_1"]
-# cp1254 has six letters that cp1252 has not: in cp1252 they are Icelandic, and come with these others
-_TURKISH, _ICELANDIC = b"\xd0\xdd\xde\xf0\xfd\xfe", b"\xc1\xc6\xcd\xda\xe1\xe6\xed\xfa"
-# mac_roman has common letters (å á à ç è ê ü) where the Windows pages have what hardly any text holds
-_MACINTOSH = b"\x81\x83\x86\x87\x88\x89\x8c\x8d\x8f\x90\x9d\x9f"
-_NOISE = 0.03  # in charset-normalizer's measures of disorder and of likeness to a language, both 0 to 1
 _BLOCK = 1 << 20
 _HEAD = 8192
 _SAMPLE_BYTES = 65_536
+_ASCII = bytes(range(128))
 
 
 def open_source(source: Source) -> BinaryIO:
@@ -196,63 +173,35 @@ def _legacy(source: Source, problem: str) -> str:
     Raises:
         DataError: Most of it is UTF-8, so that any other reading would change its letters; or it looks like no text.
     """
-    import charset_normalizer
-
-    sample = _telling_lines(source)
-    decoded = sample.decode("utf-8", "surrogateescape")
+    words, share = _telling_words(source)
+    decoded = b" ".join(words).decode("utf-8", "surrogateescape")
     escaped = len(re.findall("[\udc80-\udcff]", decoded))
     if sum(character > "\x7f" for character in decoded) - escaped >= escaped:
         raise DataError(problem)
-    high = re.findall(rb"[\x80-\xff]+", sample)
-    runs = sum(len(run) for run in high if len(run) > 1)
-    # accented letters stand alone among ASCII ones, while other scripts write whole words of high bytes
-    latin = runs < sum(map(len, high)) / 2 or sum(map(len, high)) < len(sample) / 20
-    matches = charset_normalizer.from_bytes(sample, cp_isolation=LATIN if latin else list(LEGACY))
-    if not matches:
+    guess = likeliest(words, share)
+    if guess is None:
         raise DataError(problem)
-    likely = _likeliest([(match.encoding, match.chaos, match.coherence) for match in matches])
-    if latin:
-        likely = _by_letters(sample, likely)
-    if sample.decode(likely, "replace") == sample.decode("cp1252", "replace"):
-        likely = "cp1252"  # the same letters by their commonest name
-    return next((name for name in (likely, "cp1252") if not _first_problem(source, name)[0]), "latin_1")
+    # what the sample says need not hold for the rest
+    return next((name for name in (guess, "cp1252") if not _first_problem(source, name)[0]), "latin_1")
 
 
-def _likeliest(matches: list[tuple[str, float, float]]) -> str:
-    """Take the first match, unless Western European, by far the commonest, is as good within the noise of the guess."""
-    if matches[0][0] == "latin_1":  # cp1252 is latin-1's superset, and what is really meant
-        return "cp1252"
-    name, chaos, coherence = matches[0]
-    western = next((match for match in matches if match[0] == "cp1252"), None)
-    if western and western[1] - chaos < _NOISE and coherence - western[2] < _NOISE:
-        return "cp1252"
-    return name
+def _telling_words(source: Source) -> tuple[list[bytes], float]:
+    """Collect the first words that hold more than ASCII, and the share of such bytes in their lines.
 
-
-def _by_letters(sample: bytes, likely: str) -> str:
-    """Tell apart what the measures cannot: Turkish from Western European, and either from an old Macintosh."""
-    if _share_of(_MACINTOSH, sample) > 0.15:
-        return "mac_roman"
-    if likely == "cp1252" and _share_of(_TURKISH, sample) > _share_of(_ICELANDIC, sample):
-        return "cp1254"
-    return likely
-
-
-def _share_of(letters: bytes, sample: bytes) -> float:
-    """Return which part of the bytes beyond ASCII are these."""
-    return sum(map(sample.count, letters)) / sum(byte > 0x7F for byte in sample)
-
-
-def _telling_lines(source: Source) -> bytes:
-    """Collect the first lines that hold more than ASCII, whole, since a cut may fall inside a character."""
-    found, size = [], 0
+    Words are divided at bytes that are never part of another character, in any of the encodings.
+    """
+    words: list[bytes] = []
+    size = high = around = 0
     with open_source(source) as file:
-        while size < _SAMPLE_BYTES and (piece := file.readline(_BLOCK)):
-            for line in piece.split(b"\r"):
-                if not line.isascii() and size < _SAMPLE_BYTES:
-                    found.append(line)
-                    size += len(line)
-    return b"\n".join(found)
+        while size < _SAMPLE_BYTES and (line := file.readline(_BLOCK)):
+            if line.isascii():
+                continue
+            found = [word for word in re.split(rb"[\x00-\x2f;]+", line) if not word.isascii()]
+            words += found
+            size += sum(map(len, found))
+            high += len(line.translate(None, _ASCII))
+            around += len(line)
+    return words, high / max(1, around)
 
 
 def _refuse_other_text(head: bytes, encoding: str) -> None:

@@ -189,9 +189,9 @@ def _left_out(counts: Mapping[str, int], kept: set[str], folds: int) -> tuple[st
     poor = [(label, count) for label, count in counts.items() if label not in kept]
     if not poor:
         return ()
-    shown = ", ".join(f"{label} ({count:,})" for label, count in poor[:8])
+    shown = ", ".join(f"{label} ({count:,} {'row' if count == 1 else 'rows'})" for label, count in poor[:8])
     more = f" and {len(poor) - 8} more classes" if len(poor) > 8 else ""
-    return (f"Fewer than {folds} different texts, too few to check: {shown}{more}.",)
+    return (f"Fewer than {folds} texts that do not repeat each other, too few to check: {shown}{more}.",)
 
 
 def _refusal(rows: int, classes: int) -> str:

@@ -68,13 +68,16 @@ def count_tokens(texts: Sequence[str], tokenizer: Any, limit: int) -> TokenCount
         limit: The longest text in tokens.
     """
     filled = [text for text in texts if not is_missing(text)]
-    step = max(1, len(filled) // SAMPLE_TEXTS)
-    sample = filled[::step][:SAMPLE_TEXTS]
+    sample = filled[:: max(1, -(-len(filled) // SAMPLE_TEXTS))]
     most = 16 * limit  # a book in one cell need not be tokenised to its end
     tokens = tokenise(sample, tokenizer, most)["input_ids"]
     lengths = [len(ids) for ids in tokens] or [0]
-    every = [token for ids in tokens for token in ids if token not in _frame(tokenizer)]
-    words = sum(len(text.split()) for text, ids in zip(sample, tokens, strict=True) if len(ids) < most)
+    frame = _frame(tokenizer)
+    inner = [[token for token in ids if token not in frame] for ids in tokens]
+    every = sum(map(len, inner))
+    unknown = sum(ids.count(tokenizer.unk_token_id) for ids in inner)
+    whole = [index for index, ids in enumerate(tokens) if len(ids) < most]
+    words = sum(len(sample[index].split()) for index in whole)
     return TokenCounts(
         sampled=len(sample),
         texts=len(filled),
@@ -82,8 +85,8 @@ def count_tokens(texts: Sequence[str], tokenizer: Any, limit: int) -> TokenCount
         median=median(lengths),
         longest=max(lengths),
         cut=sum(length > limit for length in lengths),
-        unknown=every.count(tokenizer.unk_token_id) / max(1, len(every)) if tokenizer.unk_token_id is not None else 0.0,
-        pieces=len(every) / max(1, words),
+        unknown=unknown / max(1, every),
+        pieces=sum(len(inner[index]) for index in whole) / max(1, words),
     )
 
 

@@ -104,7 +104,7 @@ def _file(folder: Path, texts: Sequence[str], encoder_name: str) -> Path | None:
         if path.suffix in ENCODER_FILES and path.is_file():
             digest.update(f"{path.relative_to(encoder).as_posix()} {file_sha256(path)}\n".encode())
     for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
+        data = text.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     return folder / digest.hexdigest()
 

@@ -14,7 +14,6 @@ from typing import Any, Unpack
 
 from mtl.data.columns import find_text_column, join_texts
 from mtl.data.reading import Layout, Options, Table, is_missing, scan_file, stream_file
-from mtl.errors import DataError
 from mtl.inference.predictor import Predictor
 from mtl.runs.files import distinct_names, write_twins
 
@@ -44,14 +43,12 @@ def predict_file(
         DataError: The source is no table, no column holds texts, or the output cannot be written or is the source.
         LimitError: The source is larger than this installation accepts.
     """
-    if source.resolve() in (output.resolve(), output.with_suffix(".jsonl").resolve()):
-        raise DataError(f"The predictions would take the place of {source}; give another file to write.")
     layout = scan_file(source, **options)
     positions = _text_positions(predictor, source, layout)
     header = predicted_header(layout.headers, [task.name for task in predictor.tasks])
     shown: list[list[Any]] = [header]
     done = 0
-    with closing(stream_file(source, layout)) as rows, write_twins(output) as write:
+    with closing(stream_file(source, layout)) as rows, write_twins(output, sources=[source]) as write:
         while chunk := list(islice(rows, CHUNK)):
             predicted = predicted_rows(predictor, chunk, positions)
             write(header, predicted)

@@ -68,21 +68,31 @@ def distinct_names(names: Iterable[str]) -> list[str]:
 
 
 @contextmanager
-def write_twins(path: Path) -> Iterator[Callable[[Sequence[str], Sequence[Sequence[Any]]], None]]:
+def write_twins(
+    path: Path, *, sources: Iterable[Path] = ()
+) -> Iterator[Callable[[Sequence[str], Sequence[Sequence[Any]]], None]]:
     """Write rows as they come to a CSV file and to its exact twin, the same name with `.jsonl`.
 
     A path that ends in `.jsonl` is the twin alone. Nothing is there until the block ends without an error.
+
+    Args:
+        path: The CSV file.
+        sources: A person's own files; nothing is written over one of them.
 
     Yields:
         A function that writes some rows below a header; the header is written once.
 
     Raises:
-        DataError: A file cannot be written.
+        DataError: A file cannot be written, or is one of the sources.
     """
+    exact = path.parent / f"{path.stem}.jsonl"  # `with_suffix` has no sentence for a folder such as `.`
+    targets = {path.resolve(), exact.resolve()}
+    if source := next((source for source in sources if source.resolve() in targets), None):
+        raise DataError(f"This would take the place of {source}; give another file to write.")
     started = False
     with ExitStack() as files:
         table = files.enter_context(_text_file(path)) if path.suffix != ".jsonl" else None
-        lines = files.enter_context(_text_file(path.with_suffix(".jsonl")))
+        lines = files.enter_context(_text_file(exact))
 
         def write(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             nonlocal started

@@ -13,7 +13,7 @@ from mtl.data.preparing import Division, Prepared, Understood, complete, divide,
 from mtl.data.reading import Table
 from mtl.errors import DataError
 
-KEEP_TABLES = 4
+KEEP_TABLES = 2
 
 
 def read_upload(path: str | None) -> Table:

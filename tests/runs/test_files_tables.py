@@ -168,6 +168,20 @@ def test_files_table_on_a_full_disk_is_one_clear_error(tmp_path: Path, way: Call
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("source", ["t.csv", "t.jsonl", "sub/../t.csv"])
+def test_files_twins_are_not_written_over_a_source(tmp_path: Path, source: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / source).write_text("mine")
+    with (
+        pytest.raises(DataError, match="would take the place of"),
+        write_twins(tmp_path / "t.csv", sources=[tmp_path / "other.csv", tmp_path / source]),
+    ):
+        pytest.fail("the work began")
+    assert (tmp_path / source).read_text() == "mine"
+    with write_twins(tmp_path / "u.csv", sources=[tmp_path / source]) as write:
+        write(["a"], [["x"]])
+
+
 def test_files_distinct_names_change_only_what_was_there_before() -> None:
     assert distinct_names(["a", "b", "a", "a", "a (2)"]) == ["a", "b", "a (2)", "a (3)", "a (2) (2)"]
 

@@ -106,7 +106,7 @@ def test_store_run_of_several_files_knows_each_row_by_its_file(store: RunStore, 
         "2 of one.csv",
         "1 of more/other.csv",
         "3 of more/other.csv",
-        "2 of one.csv (2)",
+        "2 of one (2).csv",
     )
     assert places(again) == places(table)
     assert run.config.data.files == ("one.csv", "more/other.csv", "again/one.csv")

@@ -38,7 +38,7 @@ READING: dict[str, tuple[str, list[Any]]] = {
     "header": ("First row", [("Guessed", GUESS), ("names the columns", "true"), ("is data", "false")]),
 }
 SAME_NAME = [("One task if they share a label", GUESS), ("One task", "false"), ("A task in each file", "true")]
-NO_SPLIT, NO_GROUP = "none: divide all rows", "none"
+NO_SPLIT, NO_GROUP = "none: divide all rows", "none: rows stand alone"
 
 
 @dataclass
@@ -92,27 +92,28 @@ def build() -> DataSection:
 
 
 def _corrections() -> DataSection:
+    reading: dict[str, gr.Dropdown] = {}
+    with gr.Row(elem_classes="compact"):
+        for name, (label, choices) in READING.items():
+            reading[f"data.reading.{name}"] = gr.Dropdown(
+                choices, value=GUESS, label=label, interactive=True, min_width=120, elem_id=f"reading-{name}"
+            )
+    reading["data.separate_tasks"] = gr.Dropdown(
+        SAME_NAME, value=GUESS, label="Columns of one name in several files are", visible=False, interactive=True
+    )
     with gr.Row(elem_classes="compact"):
         text_column = _columns("Text", "several are joined", "text-column")
         task_columns = _columns("Tasks", "columns of labels", "task-columns")
     section = DataSection(gr.State([]), text_column, task_columns)
     with gr.Row(elem_classes="compact"):
-        for path, label, none in (
-            ("data.split.column", "Ready-made split", NO_SPLIT),
-            ("data.split.group_column", "Keep together", NO_GROUP),
+        for path, label, none, info in (
+            ("data.split.column", "Ready-made split", NO_SPLIT, "column of train, test …"),
+            ("data.split.group_column", "Keep together", NO_GROUP, "rows with one value here"),
         ):
             section.corrections[path] = gr.Dropdown(
-                [none], value=none, label=label, interactive=True, min_width=150, allow_custom_value=True,
-                info="column of train, test …" if path.endswith("split.column") else "rows with one value here",
-            )  # fmt: skip
-    with gr.Row(elem_classes="compact"):
-        for name, (label, choices) in READING.items():
-            section.corrections[f"data.reading.{name}"] = gr.Dropdown(
-                choices, value=GUESS, label=label, interactive=True, min_width=120, elem_id=f"reading-{name}"
+                [none], value=none, label=label, info=info, interactive=True, min_width=150, allow_custom_value=True
             )
-    section.corrections["data.separate_tasks"] = gr.Dropdown(
-        SAME_NAME, value=GUESS, label="Columns of one name in several files are", visible=False, interactive=True
-    )
+    section.corrections |= reading
     return section
 
 

@@ -107,7 +107,7 @@ def split_html(prepared: Prepared) -> str:
     classes = [(entry["task"], entry["label"], *(f"{entry[side]:,}" for side in SIDES)) for entry in counts[:400]]
     leaks = "0 leaks: no text is on two sides" if not division.leaks else f"{division.leaks:,} texts are on two sides"
     return (
-        html.table(["rows with a label", *SIDES], rows, caption=f"Split — {leaks}")
+        html.table(["labelled", *SIDES], rows, caption=f"Split — {leaks}")
         + html.notes(division.notes)
         + html.details(
             "The split, class by class",
