@@ -160,16 +160,7 @@ def run(plan: Plan) -> str:
         UserError: The file cannot be used.
     """
     transformers_logging.set_verbosity_error()  # the fresh heads are reported at every load
-    table = read_file(plan.data)
-    prepared = prepare(table, from_dict({"training": {"epochs": plan.epochs}}))
-    splits = cut(table, prepared.config, prepared.split)
-    tasks = task_specs(prepared.config)
-    if plan.rows > len(splits.train):
-        raise DataError(f"{plan.data} leaves {len(splits.train)} rows to train on; --rows {plan.rows} are too many.")
-    if plan.peer == "ours" and len(tasks) == 1:
-        raise DataError(
-            f"{plan.data} has one task, {tasks[0].name}, so nothing is shared; compare with --peer trainer."
-        )
+    config, splits = load(plan)
     evaluation = evaluation_rows(splits, min(plan.evaluation_rows, plan.rows * EVALUATION_ROWS_PER_TRAINING_ROW))
     draws = [
         splits.train.take(np.random.default_rng(seed).choice(len(splits.train), plan.rows, replace=False).tolist())
@@ -178,34 +169,49 @@ def run(plan: Plan) -> str:
     ours: list[Outcome] = []
     theirs: list[dict[str, Outcome]] = []
     for seed, drawn in enumerate(draws):
-        training = prepared.config.training.model_copy(update={"seed": seed})
-        config = prepared.config.model_copy(update={"training": training})
-        ours.append(train_ours(config, drawn, evaluation))
+        seeded = config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
+        ours.append(train_ours(seeded, drawn, evaluation))
         tell(f"seed {seed}, joint", ours[-1])
         theirs.append({})
-        for task in tasks:
-            own, scored = labelled(drawn, task.name), labelled(evaluation, task.name)
-            theirs[-1][task.name] = PEERS[plan.peer](only(task.name, config), own, scored)
-            tell(f"seed {seed}, {task.name} alone", theirs[-1][task.name])
-    comparisons = [compare(task.name, draws, ours, theirs) for task in tasks]
-    whole = [
+        for task in config.tasks:
+            own, scored = labelled(drawn, task), labelled(evaluation, task)
+            theirs[-1][task] = PEERS[plan.peer](only(task, seeded), own, scored)
+            tell(f"seed {seed}, {task} alone", theirs[-1][task])
+    ratios = [
         sum(one.seconds for one in alone.values()) / joint.seconds for joint, alone in zip(ours, theirs, strict=True)
     ]
+    heading = f"joint against {PEER_NAMES[plan.peer]}, {plan.data.name}"
     return "\n".join(
         [
-            f"## {date.today():%Y-%m-%d}: joint against {PEER_NAMES[plan.peer]}, {plan.data.name}, "
-            f"rows {plan.rows:,}, epochs {plan.epochs}, seeds {plan.seeds}",
+            f"## {date.today():%Y-%m-%d}: {heading}, rows {plan.rows:,}, epochs {plan.epochs}, seeds {plan.seeds}",
             "",
             f"`{plan.command}`",
             "",
-            *as_table(comparisons, plan.peer),
+            *as_table([compare(task, draws, ours, theirs) for task in config.tasks], plan.peer),
             "",
-            f"All single-task runs together took {np.median(whole):.1f} times as long to train as the one joint run "
-            "(median).",
+            "All single-task runs together took "
+            f"{np.median(ratios):.1f} times as long to train as the one joint run (median).",
             f"{len(evaluation):,} evaluation rows. {environment(ours[0].numerics)}",
             "",
         ]
     )
+
+
+def load(plan: Plan) -> tuple[RunConfig, Splits]:
+    """Read the file as the app would, with its default configuration.
+
+    Raises:
+        UserError: The file cannot be used, or not for this comparison.
+    """
+    table = read_file(plan.data)
+    prepared = prepare(table, from_dict({"training": {"epochs": plan.epochs}}))
+    splits = cut(table, prepared.config, prepared.split)
+    if plan.rows > len(splits.train):
+        raise DataError(f"{plan.data} leaves {len(splits.train)} rows to train on; --rows {plan.rows} are too many.")
+    tasks = list(prepared.config.tasks)
+    if plan.peer == "ours" and len(tasks) == 1:
+        raise DataError(f"{plan.data} has one task, {tasks[0]}, so nothing is shared; compare with --peer trainer.")
+    return prepared.config, splits
 
 
 def evaluation_rows(splits: Splits, count: int) -> Examples:

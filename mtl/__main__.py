@@ -17,9 +17,7 @@ from mtl.errors import ConfigError, DataError, UserError
 
 if TYPE_CHECKING:
     from mtl.config import RunConfig
-    from mtl.data.preparing import Understood
     from mtl.data.reading import Table
-    from mtl.inference.checks import Checks
     from mtl.runs.store import Run, RunStore
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -51,17 +49,18 @@ def inspect(
     from mtl.data.profile import profile
     from mtl.reports.data import describe, problem_rows
     from mtl.runs.files import write_twins
+    from mtl.terminal import look_deeper, near_groups
 
     chosen = _configured(config, set_)
     files = _files(chosen, data)
     understood = understand_table(_read(files, chosen), chosen)
     found = profile(understood)
-    checked = _checked(understood, chosen) if checks else None
+    checked = look_deeper(understood, chosen) if checks else None
     if problems is not None:
         with write_twins(problems, sources=files) as write:
             write(*problem_rows(understood, found, checked))
     try:
-        prepared = complete(understood, divide(understood, chosen, _near(understood, chosen)), chosen)
+        prepared = complete(understood, divide(understood, chosen, near_groups(understood, chosen)), chosen)
     except UserError as error:  # still worth a look
         described = describe(understood, found, None, checked, refusal=str(error))
         print(error, file=sys.stderr)
@@ -239,34 +238,14 @@ def _read(files: list[Path], config: RunConfig) -> Table:
     return read_configured([(path, path.name) for path in files], config.data)
 
 
-def _near(understood: Understood, config: RunConfig) -> tuple[tuple[int, ...], ...] | None:
-    """Look for near duplicates if the split is to keep them together."""
-    threshold = config.data.split.near_duplicates
-    if threshold is None:
-        return None
-    from mtl.inference.checks import near_duplicates
-    from mtl.settings import settings
-    from mtl.terminal import with_progress
-
-    steps = near_duplicates(understood.texts, config.encoder.name, settings().cache_dir, threshold=threshold)
-    return with_progress(steps).groups
-
-
-def _checked(understood: Understood, config: RunConfig) -> Checks:
-    from mtl.inference.checks import check
-    from mtl.settings import settings
-    from mtl.terminal import with_progress
-
-    return with_progress(check(understood.texts, understood.cells, config.encoder.name, settings().cache_dir))
-
-
 def _create(store: RunStore, config: RunConfig, data: list[Path] | None) -> Run:
     """Make a run; on bad input nothing is made."""
     from mtl.data.preparing import understand_table
+    from mtl.terminal import near_groups
 
     files = _files(config, data)
     table = _read(files, config)
-    near = _near(understand_table(table, config), config) if config.data.split.near_duplicates is not None else None
+    near = near_groups(understand_table(table, config), config)
     return store.create(config, table, near=near, files=[path.as_posix() for path in files])
 
 

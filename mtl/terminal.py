@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from mtl.config import RunConfig
+    from mtl.data.preparing import Understood
+    from mtl.inference.checks import Checks
     from mtl.runs.worker import StopRequest
     from mtl.training.events import EpochEnd, Event
 
@@ -103,3 +106,23 @@ def _epoch_line(event: EpochEnd) -> str:
             for task, scores in event.validation.scores.items()
         ]
     return " | ".join(parts) + (" | best" if event.improved else "")
+
+
+def near_groups(understood: Understood, config: RunConfig) -> tuple[tuple[int, ...], ...] | None:
+    """Look for near duplicates if the split is to keep them together."""
+    threshold = config.data.split.near_duplicates
+    if threshold is None:
+        return None
+    from mtl.inference.checks import near_duplicates
+    from mtl.settings import settings
+
+    steps = near_duplicates(understood.texts, config.encoder.name, settings().cache_dir, threshold=threshold)
+    return with_progress(steps).groups
+
+
+def look_deeper(understood: Understood, config: RunConfig) -> Checks:
+    """Look for near duplicates and labels that are likely wrong."""
+    from mtl.inference.checks import check
+    from mtl.settings import settings
+
+    return with_progress(check(understood.texts, understood.cells, config.encoder.name, settings().cache_dir))

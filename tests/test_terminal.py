@@ -6,8 +6,10 @@ import io
 import signal
 import sys
 from collections.abc import Generator
+from functools import partial
 
 import pytest
+import tqdm
 
 from mtl.runs.worker import StopRequest
 from mtl.terminal import signals, with_progress, with_row_progress
@@ -39,7 +41,7 @@ def test_terminal_progress_gives_the_result_and_draws_a_bar_only_for_a_person(
 ) -> None:
     shown = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    monkeypatch.setattr(tqdm, "tqdm", partial(tqdm.tqdm, mininterval=0))
     assert with_row_progress(rows(3)) == "the result"
     assert with_row_progress(rows(0)) == "the result"
     assert ("3/3" in shown.getvalue()) == terminal

@@ -15,6 +15,7 @@ from typing import Any
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 QUOTES = {'"': "double", "'": "single", "": "none"}
+_RAREST_FIRST = ("\t", ";", "|", ",")  # in text: of equally even tables the one that chance makes least
 SAMPLE_CHARACTERS = 262_144
 SAMPLE_RECORDS = 200
 # Headers that people give to the columns this app is about.
@@ -28,7 +29,11 @@ USUAL_HEADERS = frozenset(
 USUAL_LABELS = frozenset("positive negative neutral pos neg neu ham spam true false yes no".split())
 _ENOUGH_ROWS, _FEW_ROWS = 20, 5
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?", re.IGNORECASE)
-_DATE_OR_LINK = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{1,2}:\d{2}.*|\w+://\S+|\S+@\S+\.\w+", re.DOTALL)
+_DATE_OR_LINK = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{1,2}:\d{2}.*|(mon|tue|wed|thu|fri|sat|sun)\w*,? .*\d:\d\d.*"
+    r"|\w+://\S+|\S+@\S+\.\w+",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,12 @@ def candidates(sample: str, *, delimiter: str | None = None, quote: str | None =
     They all have the delimiter of the likeliest one: the others are what to try when the rest of the text does not
     bear it out. What the person chose is kept.
     """
-    separators = [delimiter] if delimiter else list(DELIMITERS)
+    separators = [delimiter] if delimiter else list(_RAREST_FIRST)
     ways = [dialect for separator in separators for dialect in _ways(sample, separator, quote)]
     scored = [(_evenness(sample, way), way) for way in ways]
     if not any(score[0] for score, _ in scored):  # nothing divides the rows: they are texts, which may hold any mark
-        return [Dialect(separators[0], mark) for mark in (('"', "") if quote is None else (quote,))]
+        marks = ['"', *([""] if sample.count('"') % 2 == 0 else [])] if quote is None else [quote]
+        return [Dialect(delimiter or ",", mark) for mark in marks]
     # the sort is stable: of equals the first
     found = sorted(scored, key=lambda item: item[0], reverse=True)
     best = found[0][1]
@@ -67,20 +73,24 @@ def _ways(sample: str, delimiter: str, quote: str | None) -> Iterator[Dialect]:
     if quote is not None:
         yield Dialect(delimiter, quote)
         return
-    if _is_quoted(sample, delimiter, "'"):
+    possible, proven = _encloses(sample, delimiter, "'")
+    if proven:
         yield Dialect(delimiter, "'")
     yield Dialect(delimiter, '"')
+    if possible and not proven:
+        yield Dialect(delimiter, "'")
     if re.search(rf'{re.escape(delimiter)} +"', sample):
         yield Dialect(delimiter, '"', skip_blanks=True)
     if delimiter == "\t":  # tabs hardly occur in text, so such files are often written without any quoting
         yield Dialect(delimiter, "")
 
 
-def _is_quoted(sample: str, delimiter: str, quote: str) -> bool:
-    """Say whether a mark that may also be an apostrophe quotes cells here.
+def _encloses(sample: str, delimiter: str, quote: str) -> tuple[bool, bool]:
+    """Say whether a mark that may also be an apostrophe can enclose cells here, and whether it is sure to.
 
-    It does where every cell that begins with one ends with one, and each of those either needs the quotes, since it
-    holds a delimiter, a line end or the mark itself, or stands in a column that is quoted throughout.
+    It can where every cell that begins with one ends with one, and each of those either needs the quotes, since it
+    holds a delimiter, a line end or the mark itself, or stands in a column that is quoted throughout. Such a column is
+    the proof: `'tis a goal` and the `players'` of a later row may enclose what lies between them by chance.
     """
     cell = re.compile(
         rf"{quote}((?:[^{quote}]|{quote}{quote})*){quote}(?=[{re.escape(delimiter)}\r\n]|\Z)|[^{re.escape(delimiter)}\r\n]*"
@@ -93,7 +103,7 @@ def _is_quoted(sample: str, delimiter: str, quote: str) -> bool:
     while position <= len(sample):
         match = cell.match(sample, position)
         if match is None:  # pragma: no cover  # the second branch matches everything
-            return False
+            return False, False
         inner = match.group(1)
         if inner is not None:
             quoted += 1
@@ -101,7 +111,7 @@ def _is_quoted(sample: str, delimiter: str, quote: str) -> bool:
                 needless.add(column)
         elif match.group().startswith(quote):
             if len(sample) < SAMPLE_CHARACTERS or sample.count(quote, match.start()) % 2 == 0:
-                return False
+                return False, False
             break  # the sample ends inside this cell
         elif match.group().strip() and not first_row:  # a header may be bare above quoted cells
             bare.add(column)
@@ -111,7 +121,8 @@ def _is_quoted(sample: str, delimiter: str, quote: str) -> bool:
         else:
             column, first_row = 0, False
         position += 1
-    return quoted > 0 and not needless & bare
+    possible = quoted > 0 and not needless & bare
+    return possible, possible and bool(needless)
 
 
 def _evenness(sample: str, dialect: Dialect) -> tuple[float, bool, int, int]:
@@ -177,7 +188,9 @@ def _vote(cell: str, below: list[str]) -> float:
     """Vote for a header with a positive number, against it with a negative one; a few rows prove nothing against it."""
     if not cell or not below:
         return 0.0
-    if cell.lower() in USUAL_HEADERS or cell.lower().rstrip("s0123456789_") in USUAL_HEADERS:
+    stem = _stem(cell)
+    # user1 above user2 is data
+    if (cell.lower() in USUAL_HEADERS or stem in USUAL_HEADERS) and all(_stem(value) != stem for value in below):
         return 3.0
     numeric = sum(bool(_NUMBER.fullmatch(value.strip())) for value in below) > 0.9 * len(below)
     if numeric and not _NUMBER.fullmatch(cell):
@@ -185,6 +198,10 @@ def _vote(cell: str, below: list[str]) -> float:
     if len(below) < _FEW_ROWS:
         return 0.0
     return _vote_against(cell, [value.strip() for value in below], numeric)
+
+
+def _stem(cell: str) -> str:
+    return cell.strip().lower().rstrip("s0123456789_")
 
 
 def _vote_against(cell: str, below: list[str], numeric: bool) -> float:

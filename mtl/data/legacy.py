@@ -57,15 +57,15 @@ LEGACY = {
     "cp949": "Korean",
 }
 _OTHERS = [name for name in LEGACY if name not in LATIN and name != "latin_1"]
-_WINDOWS = ("cp1252", "cp1250", "cp1254", "cp1257", "iso8859_2")  # with the letters where KOI8 and the like have theirs
+_OLDEST = ("mac_roman", "cp850")
 _TYPOGRAPHY = rb"[\x82\x84\x85\x91-\x97\xa0\xab\xb0\xbb]"  # quotes, dashes and dots on the Windows pages
 _MARKS = frozenset("¡¢£¤¥¦§¨©ª«¬\xad®¯°±²³´µ¶·¸¹º»¼½¾¿×÷‚„…†‡‰‹‘’“”•–—˜™›€\u00a0")
 _INSIDE_WORDS = frozenset("‘’´·–—…\xad\u00a0")
 _BEFORE_WORDS = frozenset("‚„¡¿")
 _MIXED = 0.9  # of several languages at once any letter may come, which proves less
 _MARGIN = 0.05  # Western European, by far the commonest, is left only for what fits clearly better
-_LEAST, _SURE = 0.5, 0.9
-_SPARSE = 0.05
+_UNUSUAL = 0.08  # of what was written before 2000 only
+_LEAST, _SURE, _SPARSE = 0.75, 0.9, 0.05
 
 
 def likeliest(words: Sequence[bytes], share: float) -> str | None:
@@ -84,7 +84,7 @@ def likeliest(words: Sequence[bytes], share: float) -> str | None:
 
         if match := charset_normalizer.from_bytes(sample, cp_isolation=_OTHERS).best():
             return match.encoding
-    fits = {name: _fit(sample, name) for name in LATIN}
+    fits = {name: _fit(sample, name) - _UNUSUAL * (name in _OLDEST) for name in LATIN}
     best = max(fits, key=fits.__getitem__)
     if fits[best] < _LEAST:
         return None
@@ -103,7 +103,9 @@ def _is_latin(sample: bytes, share: float) -> bool:
     if longer < total / 2 and share < _SPARSE:
         return True
     alone = len(re.findall(rb"(?<![A-Za-z\x80-\xff])[\x80-\xff]+(?![A-Za-z\x80-\xff])", sample))
-    return alone < len(high) / 2 and any(_fit(sample, name, marks=False) > _SURE for name in _WINDOWS)
+    return alone < len(high) / 2 and any(
+        _fit(sample, name, marks=False) > _SURE for name in LATIN if name not in _OLDEST
+    )
 
 
 def _fit(sample: bytes, encoding: str, *, marks: bool = True) -> float:

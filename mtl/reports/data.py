@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mtl.data.preparing import Prepared, Understood
 from mtl.data.profile import Problem, Profile, about
+from mtl.data.reading import Table
 from mtl.data.splitting import SIDES, split_counts
+from mtl.runs.files import distinct_names
 
 if TYPE_CHECKING:
     from mtl.inference.checks import Checks
@@ -54,7 +56,7 @@ def describe(
         "problems": [
             {
                 "kind": problem.kind,
-                "rows": [table.number(row) for row in problem.rows[:MOST_ROWS]],
+                "rows": [_place(table, row) for row in problem.rows[:MOST_ROWS]],
                 "problem": problem.sentence,
             }
             for problem in problems
@@ -62,7 +64,7 @@ def describe(
     }
     if checks is not None:
         described["suspects"] = {
-            task: [asdict(suspect) | {"row": table.number(suspect.row)} for suspect in found.suspects[:MOST_ROWS]]
+            task: [asdict(suspect) | {"row": _place(table, suspect.row)} for suspect in found.suspects[:MOST_ROWS]]
             for task, found in checks.suspects.items()
         }
     if prepared is not None:
@@ -74,6 +76,11 @@ def describe(
             "leaks": prepared.division.leaks,
         }
     return described
+
+
+def _place(table: Table, row: int) -> int | str:
+    """Return the row's number in its file; with the file's name if there are several."""
+    return table.place(row) if table.files else table.number(row)
 
 
 def check_problems(understood: Understood, checks: Checks) -> list[Problem]:
@@ -100,7 +107,7 @@ def problem_rows(
     """
     table = understood.table
     first = ["row", "problem", "suggestion"]
-    header = [*first, *(f"column: {name}" if name in first else name for name in table.headers)]
+    header = distinct_names([*first, *table.headers])
     cells = list(table.columns.values())
     problems = [*profile.problems, *(check_problems(understood, checks) if checks else ())]
     suggestions = _suggestions(understood, checks)

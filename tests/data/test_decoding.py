@@ -195,7 +195,7 @@ def test_decoding_a_few_sentences_of_an_older_encoding_keep_their_letters(
 
 
 def test_decoding_letters_that_were_broken_before_are_kept_as_they_are() -> None:
-    texts = ["Call å£1000 now, " + "a prize of the week is waiting", "I do not know what you mean by that, åÊso long"]
+    texts = ["Call å£1000 now, a prize of the week is waiting", "I do not know what you mean by that, åÊso long"]
     data = "label,text\n" + "".join(f'ham,"{text}"\n' for text in texts)
     table = read_table(data.encode("cp1252"))
     assert (table.encoding, table.column("text")) == ("cp1252", texts)

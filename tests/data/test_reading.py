@@ -61,7 +61,7 @@ HOSTILE = {
     "unclosed quote in the header": (b'"text,topic\nhello,a\n', "quote opened in row 1 is never closed"),
     "text after a closing quote": (b'text,topic\nhello,a\n"so" he said,b\n', "Row 3 has text after a closing"),
     "too many cells": (b"text,topic\nhello,a\nhello, world,b\n", "Row 3 has 3 cells, but the header has 2"),
-    "too few cells": (b"text,topic\nhello,a\nhello,a\nhello\n", "Row 4 has 1 cells, but the header has 2"),
+    "too few cells": (b"text,topic\nhello,a\nhello,a\nhello\n", "Row 4 has 1 cell, but the header has 2"),
 }
 
 

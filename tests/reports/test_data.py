@@ -133,12 +133,12 @@ def test_data_problem_rows_keep_columns_apart_that_are_called_as_ours(tmp_path: 
     columns = {"row": ["1", "=2"], "text": ["the soup was good", "the soup was good"], "problem": ["x", "x"]}
     found = understand_table(Table({**columns, "topic": ["a", "b"]}), RunConfig())
     header, rows = problem_rows(found, profile(found))
-    assert header == ["row", "problem", "suggestion", "column: row", "text", "column: problem", "topic"]
+    assert header == ["row", "problem", "suggestion", "row (2)", "text", "problem (2)", "topic"]
     with write_twins(tmp_path / "problems.csv") as write:
         write(header, rows)
     exact = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
     assert exact == [dict(zip(header, row, strict=True)) for row in rows]
-    assert {row["column: row"] for row in exact} == {"1", "=2"}
+    assert {row["row (2)"] for row in exact} == {"1", "=2"}
     assert '"\'=2"' in (tmp_path / "problems.csv").read_text()
 
 
