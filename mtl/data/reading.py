@@ -239,10 +239,11 @@ def _tried(
     with Rows(source, encoding, dialect, header=header) as rows:
         first = next(rows, [])  # empty: only a separator line
         names, header_notes = name_columns(first if header else [""] * len(first), named=header)
+        if not header and first:
+            numbers.append(rows.number)
         chunk = rows.take(_CHUNK, numbers)
-        if not header:
+        if numbers and not header:
             chunk.insert(0, first)
-            numbers.insert(0, 1)
         if kept:
             kept.restart(len(names))
         while chunk:

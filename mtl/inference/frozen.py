@@ -73,11 +73,17 @@ def frozen_embeddings(
     return vectors[[place[text] for text in texts]]
 
 
+def are_kept(texts: Sequence[str], encoder_name: str, cache_dir: Path) -> bool:
+    """Say whether `frozen_embeddings` would find these texts in the cache, so that it takes no time."""
+    file = _file(cache_dir / "embeddings", sorted(set(texts)), encoder_name)
+    return file is not None and file.is_file()
+
+
 def _embed(texts: Sequence[str], encoder_name: str, cache_dir: Path) -> Generator[tuple[int, int], None, np.ndarray]:
     """Embed different texts, in batches of similar length. The texts' order settles the batches and so the bits."""
     model = MultiTaskModel(load_encoder(encoder_name), {}, ())
     settle(model, TrainingConfig(), cache_dir)
-    model.eval()  # after the measurement, which leaves it training
+    model.eval()
     tokenizer, longest = model.encoder.tokenizer, max_length_of(model.encoder)
     vectors = np.empty((len(texts), embedding_size(model.encoder)), dtype=np.float32)
     done = 0

@@ -127,7 +127,7 @@ def _machine_and_encoder(model: MultiTaskModel, candidates: list[tuple[str, str]
 def _fastest(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> tuple[str, str]:
     """Time a forward and a backward pass of each candidate; bfloat16 must also agree with float32."""
     transformer = transformer_of(model.encoder)
-    wanted = [parameter.requires_grad for parameter in transformer.parameters()]
+    wanted, training = [parameter.requires_grad for parameter in transformer.parameters()], model.training
     transformer.requires_grad_(True)
     vocabulary = transformer.get_input_embeddings().weight.shape[0]
     with torch.random.fork_rng():
@@ -149,6 +149,7 @@ def _fastest(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> tuple[
     for parameter, flag in zip(transformer.parameters(), wanted, strict=True):
         parameter.requires_grad_(flag)
     model.zero_grad(set_to_none=True)
+    model.train(training)
     return min(seconds, key=seconds.__getitem__)
 
 

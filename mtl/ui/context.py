@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import logging
+import re
 import secrets
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample.csv"
+_HALF = re.compile("[\ud800-\udfff]")  # JSON can escape what no text file could hold
 KEEP_PREDICTORS, KEEP_HISTORIES = 3, 32
 KEEP_DOWNLOADS_SECONDS = 600
 
@@ -232,6 +234,9 @@ def lines(text: str | list[str] | None, what: str = "text") -> list[str]:
     found = [line.strip() for line in given if line.strip()]
     if not found:
         raise DataError(f"Type a {what} first: one a line.")
+    for number, line in enumerate(found, start=1):
+        if _HALF.search(line):
+            raise DataError(f"Text {number} holds half of a character (a lone surrogate); type it again.")
     limits = settings()
     if len(found) > limits.max_texts:
         raise LimitError(f"These are {len(found):,} texts; at most {limits.max_texts:,} are taken at once.")

@@ -67,3 +67,8 @@ def test_guarded_shows_a_persons_mistake_and_hides_ours() -> None:
     with pytest.raises(gr.Error, match="Something went wrong") as caught:
         guarded(fault)()
     assert "secret" not in str(caught.value)
+
+
+def test_lines_refuse_half_a_character() -> None:
+    with pytest.raises(DataError, match="Text 2 holds half of a character"):
+        lines(["fine", "not \ud800 fine"])

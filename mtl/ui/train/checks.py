@@ -11,6 +11,7 @@ from mtl.config import RunConfig
 from mtl.config_text import from_dict
 from mtl.data.preparing import Understood
 from mtl.data.profile import profile
+from mtl.data.reading import is_missing
 from mtl.errors import DataError
 from mtl.reports.data import problem_rows
 from mtl.runs.files import write_twins
@@ -80,6 +81,16 @@ def near_groups(files: Sequence[Sequence[str]], config: RunConfig) -> tuple[tupl
             next(steps)
         except StopIteration as end:
             return end.value.groups
+
+
+def near_groups_are_quick(files: Sequence[Sequence[str]], config: RunConfig) -> bool:
+    """Say whether the near duplicates can be looked for at once: none are wanted, or the embeddings are kept."""
+    if config.data.split.near_duplicates is None:
+        return True
+    from mtl.inference.frozen import are_kept
+
+    texts = [text for text in understood_data(files, config).texts if not is_missing(text)]
+    return are_kept(texts, config.encoder.name, settings().cache_dir)
 
 
 def _understood(data: DataSection, values: Mapping[Any, Any]) -> tuple[Understood, RunConfig]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl.config import EncoderConfig, RunConfig, task_specs
 from mtl.ui import html
-from mtl.ui.train.checks import near_groups
+from mtl.ui.train.checks import near_groups, near_groups_are_quick
 from mtl.ui.train.understood import split_html
 from mtl.ui.uploads import prepared_data
 
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from mtl.data.tokens import TokenCounts
 
 
+NEAR_LATER = (
+    "The near duplicates are not known yet, so this split is without them. Press Look deeper to see it with them; "
+    "Start and Preflight look for them first."
+)
+
+
 def preview_html(config: RunConfig, files: Sequence[Sequence[str]]) -> str:
     """Say what the run would train; without a file, what it would train of the encoder."""
     if not files:
         return ""
-    prepared = prepared_data(files, config, near_groups(files, config))
+    quick = near_groups_are_quick(files, config)
+    prepared = prepared_data(files, config, near_groups(files, config) if quick else ())
     from mtl.training.components import freeze_warnings, plan, planned_sizes  # torch: only once there is a plan
 
     sizes = planned_sizes(_loaded(config.encoder.name), prepared.config)
@@ -46,11 +53,17 @@ def preview_html(config: RunConfig, files: Sequence[Sequence[str]]) -> str:
     frozen = {row.component for row in rows if not row.trainable}
     frozen_heads = [f"head.{task.name}" for task in tasks if f"head.{task.key}" in frozen]
     warning = html.notes(freeze_warnings(bool(learning), frozen_heads), "problem")
-    return (
-        f"{split_html(prepared)}{header}{html.bar(learning / total, 'share of the parameters that learn')}{warning}"
-        f'<p class="hint">{html.escape(tokens[0])}</p>{html.notes(tokens[1:], "problem")}'
-        f"{html.details('Part by part', table_html)}"
-    )
+    parts = [
+        "" if quick else html.notes([NEAR_LATER], "problem"),
+        split_html(prepared),
+        header,
+        html.bar(learning / total, "share of the parameters that learn"),
+        warning,
+        f'<p class="hint">{html.escape(tokens[0])}</p>',
+        html.notes(tokens[1:], "problem"),
+        html.details("Part by part", table_html),
+    ]
+    return "".join(parts)
 
 
 @lru_cache(maxsize=8)
