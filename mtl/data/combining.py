@@ -126,8 +126,8 @@ def _task_columns(
 ) -> list[tuple[str, Table]]:
     """Keep label columns of one name apart where they are different tasks in each file."""
     stems = [Path(name).stem for name, _ in tables]
-    headers = dict.fromkeys(header for _, table in tables for header in table.headers if header not in texts)
-    for header in headers:
+    taken = dict.fromkeys(header for _, table in tables for header in table.headers)
+    for header in [header for header in taken if header not in texts]:
         labels = {
             position: set(look(header, table.columns[header]).counts)
             for position, (_, table) in enumerate(tables)
@@ -139,6 +139,9 @@ def _task_columns(
         for position in labels:
             name, table = tables[position]
             own = f"{header} ({stems[position] if stems.count(stems[position]) == 1 else name})"
+            while own in taken:
+                own += "*"
+            taken[own] = None
             tables[position] = (name, _renamed(table, {header: own}))
         notes.append(
             f'"{header}" is a task of its own in each file, as you chose.'

@@ -26,6 +26,7 @@ _PREFIXES = frozenset("BIELSU")
 _OPEN = frozenset("BI")  # after these an entity may go on; E, L (its last word) and S, U (its only word) close it
 _TAGS = re.compile(r"(?:O|[BIELSU]-\S++)(?: ++(?:O|[BIELSU]-\S++))*+")  # possessive: nothing to go back on
 _LOOK_AT = 100
+_MOST = 0.95  # of the cells, so that a misspelt one is reported with its row
 # How Unicode names the characters of scripts whose words no blank separates, and of Hangul, whose particles are written
 # onto the name: a span may begin and end between any two of them.
 _UNSPACED = re.compile(
@@ -62,19 +63,27 @@ class EntityColumn:
 
 
 def entity_form(sample: Sequence[str]) -> Form | None:
-    """Say how these cells, none of them empty, write entities; None unless they all look as if they did."""
-    tagged = any("-" in cell for cell in sample) and any(" " in cell.strip() for cell in sample)
-    if tagged and all(_TAGS.fullmatch(cell.strip()) for cell in sample):  # one tag a cell may be a class: E-class
+    """Say how these cells, none of them empty, write entities; None unless nearly all look as if they did."""
+    tagged = [cell for cell in sample if _TAGS.fullmatch(cell.strip())]
+    if any("-" in cell for cell in tagged) and len(tagged) >= _MOST * len(sample):
         return "tags"
-    if not all(cell.lstrip().startswith("[") for cell in sample):
+    listed = [cell for cell in sample if cell.lstrip().startswith("[")]
+    if len(listed) < _MOST * len(sample):
         return None
-    filled = [cell for cell in sample if cell.strip() != "[]"]
+    filled = [cell for cell in listed if cell.strip() != "[]"][:_LOOK_AT]
+    counts = [_count_spans(cell) for cell in filled]
+    read = [count for count in counts if count is not None]
+    return "spans" if any(read) and len(read) >= _MOST * len(counts) else None
+
+
+def _count_spans(cell: str) -> int | None:
+    """Count the spans of a cell; None if it is no list of spans."""
     try:
-        spans = [span for cell in filled[:_LOOK_AT] for span in json.loads(cell)]
+        spans = json.loads(cell)
     except (ValueError, RecursionError):
         return None
     named = all(isinstance(span, dict) and {"start", "end", "label"} <= span.keys() for span in spans)
-    return "spans" if spans and named else None
+    return len(spans) if named else None
 
 
 def read_entities(text: str, cell: str) -> tuple[Span, ...] | None:

@@ -19,7 +19,7 @@ from mtl.training.events import Event
 from mtl.training.loop import Setup, embed_once, evaluation, take_step, tokenised
 from mtl.training.metrics import Meter
 
-STEP_BATCHES, LEAST_BATCHES, STEP_ROUNDS, STEP_SECONDS = 8, 4, 3, 4.0
+STEP_BATCHES, LEAST_BATCHES, STEP_ROUNDS, STEP_SECONDS = 8, 5, 3, 4.0
 EVALUATION_BATCHES = 3
 
 
@@ -126,7 +126,8 @@ def _evaluation_seconds(run: Setup, rows: Tokenised, side: str) -> float:
 def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[Tokenised], Iterable[Event]]) -> float:
     """Go through a few of the batches that all rows make, and return the seconds for all of them."""
     order = by_token_budget(rows.lengths)
-    few = [row for number in _spread(len(order), EVALUATION_BATCHES) for row in order[number]]
+    whole = order[:-1] if len(order) > EVALUATION_BATCHES else order  # the last may be a small one
+    few = [row for number in _spread(len(whole), EVALUATION_BATCHES) for row in whole[number]]
     for _ in range(2):  # the first pass warms up, the second counts
         sample = tokenised(model, rows.examples.take(few))
         if rows.embeddings is not None:
@@ -146,21 +147,22 @@ def _tokens(rows: Tokenised, order: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Choose at most `most` numbers below `count`, closer together towards the end.
+    """Choose at most `most` numbers below `count`, first and last among them, closer together towards the end.
 
     There the lengths lie far apart, and the time rises faster than the length.
     """
     if count <= most:
         return list(range(count))
-    return [int(count * (1 - (1 - (part + 0.5) / most) ** 2)) for part in range(most)]
+    return sorted({round((count - 1) * (1 - (1 - part / (most - 1)) ** 2)) for part in range(most)})
 
 
 def _all(measured: Mapping[int, Sequence[float]], tokens: Sequence[int]) -> float:
-    """Sum up the seconds of all batches: between two measured lengths the time is a straight line.
+    """Sum up the seconds of all batches: between two measured lengths the time is a power of the length.
 
     Args:
         measured: Length in tokens -> seconds of batches of that length; the median counts.
         tokens: Length of every batch.
     """
     lengths = sorted(measured)
-    return float(np.interp(tokens, lengths, [median(measured[length]) for length in lengths]).sum())
+    seconds = [max(median(measured[length]), 1e-9) for length in lengths]
+    return float(np.exp(np.interp(np.log(tokens), np.log(lengths), np.log(seconds))).sum())

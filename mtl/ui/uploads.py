@@ -11,9 +11,13 @@ from mtl.config import DataConfig, RunConfig, SplitConfig, TaskConfig
 from mtl.data.combining import read_configured
 from mtl.data.preparing import Division, Prepared, Understood, complete, divide, understand_table
 from mtl.data.reading import Table
-from mtl.errors import DataError
+from mtl.errors import DataError, UserError
 
 KEEP_TABLES = 2
+
+# What the cached functions take: path, time of change and name of each file; parts of the configuration as JSON.
+Identity = tuple[tuple[str, int, str], ...]
+Near = tuple[tuple[int, ...], ...] | None
 
 
 def read_upload(path: str | None) -> Table:
@@ -31,7 +35,7 @@ def read_data(files: Sequence[Sequence[str]], data: DataConfig) -> Table:
     Raises:
         DataError: No file was given, or one is no table.
     """
-    return _read_cached(_identity(files), _key(data))
+    return _read(_identity(files), data)
 
 
 def understood_data(files: Sequence[Sequence[str]], config: RunConfig) -> Understood:
@@ -40,23 +44,23 @@ def understood_data(files: Sequence[Sequence[str]], config: RunConfig) -> Unders
     Raises:
         UserError: As `mtl.data.preparing.understand_table`.
     """
-    return _understood_cached(_identity(files), _key(_without_fractions(config.data)), _key_of_tasks(config))
+    return _understood(_identity(files), config)
 
 
-def prepared_data(
-    files: Sequence[Sequence[str]], config: RunConfig, near: tuple[tuple[int, ...], ...] | None = None
-) -> Prepared:
+def prepared_data(files: Sequence[Sequence[str]], config: RunConfig, near: Near = None) -> Prepared:
     """Prepare a run on uploaded files; the split is made once for the same data settings.
 
     Raises:
         UserError: As `mtl.data.preparing.prepare`.
     """
-    division = _divided_cached(_identity(files), _key(config.data), _key_of_tasks(config), near)
-    return complete(understood_data(files, config), division, config)
-
-
-# the arguments of the cached functions below: path, time of change and name of each file; configuration as JSON
-Identity = tuple[tuple[str, int, str], ...]
+    identity = _identity(files)
+    understood = _understood(identity, config)
+    # guessed columns and the same ones named are one split
+    columns, split = understood.columns, config.data.split
+    split = split.model_copy(update={"column": next(iter(columns.named("split")), "")})
+    named = {"text_column": columns.text, "task_columns": columns.tasks or None, "split": split}
+    data = config.data.model_copy(update=named)
+    return complete(understood, _divided_cached(identity, data.model_dump_json(), _merges(config), near), config)
 
 
 def _identity(files: Sequence[Sequence[str]]) -> Identity:
@@ -68,24 +72,47 @@ def _identity(files: Sequence[Sequence[str]]) -> Identity:
         raise DataError("The uploaded file is gone; upload it again.") from None
 
 
-def _key(data: DataConfig) -> str:
-    return data.model_dump_json()
+def _merges(config: RunConfig) -> str:
+    """Keep of the tasks what the table depends on; a head's rate changes nothing here."""
+    named = config.data.task_columns is not None  # else the tasks are those that are listed
+    return json.dumps({name: task.merge for name, task in config.tasks.items() if task.merge or not named})
 
 
-def _without_fractions(data: DataConfig) -> DataConfig:
-    """Drop what only the split depends on."""
+def _config(data: str, merges: str) -> RunConfig:
+    tasks = {name: TaskConfig(merge=merge) for name, merge in json.loads(merges).items()}
+    return RunConfig(data=DataConfig.model_validate_json(data), tasks=tasks)
+
+
+def _read(files: Identity, data: DataConfig) -> Table:
+    """Read the files; which column is the text matters only where several are put together."""
+    several = {"text_column": data.text_column, "separate_tasks": data.separate_tasks} if len(files) > 1 else {}
+    return _read_cached(files, DataConfig(reading=data.reading, **several).model_dump_json())
+
+
+def _understood(files: Identity, config: RunConfig) -> Understood:
+    """Understand the files. Columns named as they would be guessed are the guess, which is made already."""
+    data = config.data
+    if data.text_column and data.task_columns and not any(task.merge for task in config.tasks.values()):
+        guess = data.model_copy(update={"text_column": None, "task_columns": None, "split": SplitConfig()})
+        try:
+            guessed = _understood_cached(files, guess.model_dump_json(), "{}")
+        except UserError:
+            guessed = None
+        if guessed and _is_what_was_named(guessed, data):
+            return guessed
     split = SplitConfig(column=data.split.column, group_column=data.split.group_column)
-    return data.model_copy(update={"split": split})
+    return _understood_cached(files, data.model_copy(update={"split": split}).model_dump_json(), _merges(config))
 
 
-def _key_of_tasks(config: RunConfig) -> str:
-    """Keep of the tasks what the table and the split depend on; a head's rate changes neither."""
-    return json.dumps({name: task.merge for name, task in config.tasks.items()})
-
-
-def _config_of(data: str, tasks: str) -> RunConfig:
-    merges = {name: TaskConfig(merge=merge) for name, merge in json.loads(tasks).items()}
-    return RunConfig(data=DataConfig.model_validate_json(data), tasks=merges)
+def _is_what_was_named(guessed: Understood, data: DataConfig) -> bool:
+    columns = guessed.columns
+    split = next(iter(columns.named("split")), "")
+    return (columns.text, columns.tasks, split, None) == (
+        data.text_column,
+        data.task_columns,
+        split if data.split.column is None else data.split.column,
+        data.split.group_column,
+    )
 
 
 @functools.lru_cache(maxsize=KEEP_TABLES)
@@ -94,16 +121,12 @@ def _read_cached(files: Identity, data: str) -> Table:
 
 
 @functools.lru_cache(maxsize=KEEP_TABLES)
-def _understood_cached(files: Identity, data: str, tasks: str) -> Understood:
-    config = _config_of(data, tasks)
-    # the table depends on less than its columns do: only then is it found again in its cache
-    reading = DataConfig(
-        reading=config.data.reading, text_column=config.data.text_column, separate_tasks=config.data.separate_tasks
-    )
-    return understand_table(_read_cached(files, _key(reading)), config)
+def _understood_cached(files: Identity, data: str, merges: str) -> Understood:
+    config = _config(data, merges)
+    return understand_table(_read(files, config.data), config)
 
 
 @functools.lru_cache(maxsize=KEEP_TABLES)
-def _divided_cached(files: Identity, data: str, tasks: str, near: tuple[tuple[int, ...], ...] | None) -> Division:
-    config = _config_of(data, tasks)
-    return divide(_understood_cached(files, _key(_without_fractions(config.data)), tasks), config, near)
+def _divided_cached(files: Identity, data: str, merges: str, near: Near) -> Division:
+    config = _config(data, merges)
+    return divide(_understood(files, config), config, near)

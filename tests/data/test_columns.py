@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import given
 
-from mtl.data.columns import TEXT_NAMES, find_text_column, looks_like_spans, looks_like_tags, understand
-from mtl.data.reading import Table
+from mtl.data.columns import SIDE_WORDS, TEXT_NAMES, find_text_column, join_texts, several_labels, side_of, understand
+from mtl.data.reading import Table, is_missing
 from mtl.errors import DataError, LimitError
+from tests.data.strategies import EVERY, labelled_tables
 
 SENTENCES = [f"This is sentence number {number} of the table" for number in range(60)]
 SPANS = '[{"start": 0, "end": 4, "label": "PER"}]'
@@ -75,7 +78,7 @@ def test_columns_the_usual_table_is_understood() -> None:
             source=["web"] * 60,
         )
     )
-    assert (found.text, found.tasks) == ("text", ("topic",))
+    assert (found.text, found.tasks) == (("text",), ("topic",))
     assert {column.name: column.role for column in found.all} == {
         "text": "text",
         "id": "ignored",
@@ -145,7 +148,7 @@ def test_columns_labels_far_below_empty_cells_are_found() -> None:
 
 def test_columns_a_table_of_texts_alone_has_no_tasks() -> None:
     found = understand(table())
-    assert (found.text, found.tasks) == ("text", ())
+    assert (found.text, found.tasks) == (("text",), ())
 
 
 def test_columns_keep_the_order_of_the_file() -> None:
@@ -176,7 +179,7 @@ def test_columns_a_chosen_column_is_a_task_although_it_does_not_look_like_one() 
 
 def test_columns_choosing_the_text_frees_the_guessed_one() -> None:
     found = understand(table(title=["short title", "other title"] * 30), text_column="title")
-    assert found.text == "title"
+    assert found.text == ("title",)
     assert found["text"].role == "ignored"
 
 
@@ -207,11 +210,11 @@ def test_columns_too_many_labels_are_refused_when_chosen_and_ignored_when_guesse
         understand(columns, task_columns=["label"])
 
 
-def test_columns_a_label_that_is_too_long_is_named_with_its_row(limit: Callable[..., None]) -> None:
+def test_columns_a_label_that_is_too_long_is_shown(limit: Callable[..., None]) -> None:
     columns = table(label=["short"] * 3 + ["far too long"] * 57)
     limit(max_label_characters=11)
     assert understand(columns).tasks == ()
-    with pytest.raises(LimitError, match='Row 5: the label in column "label" has 12 characters; at most 11'):
+    with pytest.raises(LimitError, match='The label "far too long…" in column "label" has 12 characters; at most 11'):
         understand(columns, task_columns=["label"])
 
 
@@ -226,40 +229,172 @@ def test_columns_too_many_tasks_are_refused_when_chosen_and_ignored_when_guessed
         understand(columns, task_columns=names)
 
 
-# --------------------------------------------------------------------------------------------------------- entities
+# ------------------------------------------------------------------------------------------------- several texts
+
+
+def test_columns_several_texts_are_joined_by_a_blank_without_their_empty_cells() -> None:
+    pair = Table({"title": ["One ", "", " ", "\tFour"], "body": ["more", "two", "", "  words\n"], "id": list("abcd")})
+    assert join_texts(pair, ["title", "body"]) == ["One more", "two", "", "Four words"]
+    assert join_texts(pair, ["body", "title"])[0] == "more One"
+    assert join_texts(pair, ["title"]) == pair.columns["title"]
+
+
+def test_columns_joined_texts_have_their_role_and_reason() -> None:
+    found = understand(table(title=["a title of it"] * 60, label=["a", "b"] * 30), text_column=["title", "text"])
+    assert found.text == ("title", "text")
+    assert found.named("text") == ("text", "title")
+    assert found["title"].reason == "chosen by you, joined with the other texts"
+    assert found.tasks == ("label",)
+
+
+def test_columns_each_of_several_texts_must_exist() -> None:
+    with pytest.raises(DataError, match='no column "body"'):
+        understand(table(), text_column=["text", "body"])
+
+
+# ------------------------------------------------------------------------------------------ ready-made split, groups
+
+SIDES = ["train", "dev", "test"] * 20
+
+
+@pytest.mark.parametrize("name", ["split", "Split", "SET", "data_split", "Data Split", "fold", "subset"])
+def test_columns_a_column_of_sides_is_the_split(name: str) -> None:
+    found = understand(table(**{name: SIDES}))
+    assert (found[name].role, found[name].reason) == ("split", "says train, validation or test")
+    assert found.tasks == ()
 
 
 @pytest.mark.parametrize(
-    "cells",
-    [[SPANS], [SPANS, "[]"], ["[]", f" {SPANS} "], ['[{"start":0,"end":1,"label":"ORG","score":1}]']],
+    ("name", "cells"),
+    [
+        ("split", ["train"] * 60),
+        ("split", ["train", "test", "other"] * 20),
+        ("fold", ["1", "2", "3"] * 20),
+        ("stage", SIDES),
+    ],
+    ids=["one side", "another word", "numbers", "another name"],
 )
-def test_columns_json_spans_are_entities(cells: list[str]) -> None:
-    assert looks_like_spans(cells)
+def test_columns_other_columns_are_no_split(name: str, cells: list[str]) -> None:
+    assert understand(table(**{name: cells}))[name].role != "split"
+
+
+def test_columns_a_split_may_leave_rows_open() -> None:
+    found = understand(table(split=["train", "test", ""] * 20))
+    assert (found["split"].role, found["split"].missing) == ("split", 20)
+
+
+def test_columns_the_person_names_the_split_or_has_none() -> None:
+    both = table(split=SIDES, stage=SIDES)
+    found = understand(both, split_column="stage")
+    assert (found["stage"].role, found["stage"].reason) == ("split", "chosen by you")
+    assert found["split"].role == "task"
+    assert understand(both, split_column="").named("split") == ()
+
+
+def test_columns_the_group_column_is_no_task() -> None:
+    found = understand(table(author=["anna", "ben"] * 30, label=["a", "b"] * 30), group_column="author")
+    assert (found["author"].role, found.tasks) == ("group", ("label",))
+    assert understand(table(split=SIDES), group_column="split")["split"].role == "group"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        ({"split_column": "stage"}, 'no column "stage"'),
+        ({"group_column": "author"}, 'no column "author"'),
+        ({"split_column": "text"}, '"text" is the text column, so it cannot be the split or the group column as well'),
+        ({"group_column": "text"}, '"text" is the text column'),
+        ({"task_columns": ["label"], "group_column": "label"}, '"label" is a task, so it cannot be the split or'),
+        ({"task_columns": ["label"], "split_column": "label"}, '"label" is a task'),
+    ],
+)
+def test_columns_one_column_has_one_role(chosen: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        understand(table(label=["a", "b"] * 30), **chosen)
+
+
+@pytest.mark.parametrize(("cell", "side"), [*SIDE_WORDS.items(), (" TRAIN ", "train"), ("Dev", "validation")])
+def test_columns_sides_are_known_in_their_usual_spellings(cell: str, side: str) -> None:
+    assert side_of(cell) == side
+
+
+@pytest.mark.parametrize("cell", ["", " ", "trainer", "tests", "1", "train,test"])
+def test_columns_other_words_are_no_sides(cell: str) -> None:
+    assert side_of(cell) is None
+
+
+# ------------------------------------------------------------------------------------------- several labels in a cell
 
 
 @pytest.mark.parametrize(
     "cells",
     [
-        ["[]", "[]"],
-        ["[1, 2]"],
-        ['["PER"]'],
-        ['[{"start": 0}]'],
-        ['{"start": 0, "end": 4, "label": "PER"}'],
-        ["[not json"],
-        [SPANS, "positive"],
-        ["[" * 100_000],
+        ["drama|comedy", "comedy", "drama|horror", "horror|comedy"] * 15,
+        ["drama, comedy", "comedy", "drama, horror", "horror, comedy"] * 15,
+        ["a;b", "b;c", "a;c", ""] * 15,
+        ["a"] * 40 + ["a|b", "b|c", "c|a"] * 5,
     ],
-    ids=["nothing marked", "numbers", "names", "no end", "no list", "no JSON", "mixed", "deeply nested"],
+    ids=["bars", "commas", "semicolons", "few"],
 )
-def test_columns_other_brackets_are_not_entities(cells: list[str]) -> None:
-    assert not looks_like_spans(cells)
+def test_columns_cells_with_several_labels_are_recognised_and_refused(cells: list[str]) -> None:
+    found = understand(table(genre=cells[:60]))
+    assert found["genre"].role == "ignored"
+    assert found["genre"].reason.startswith('several labels in a cell, such as "')
+    with pytest.raises(DataError, match='Column "genre" holds several labels in a cell, such as ".*keep one label'):
+        understand(table(genre=cells[:60]), task_columns=["genre"])
 
 
-@pytest.mark.parametrize("cells", [["O B-PER I-PER O"], ["O O", "B-ORG"], ["S-LOC O E-PER"], [" O B-x "]])
-def test_columns_one_tag_per_word_is_entities(cells: list[str]) -> None:
-    assert looks_like_tags(cells)
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["World, Politics", "Sports", "Arts, Books"] * 20,
+        ["sports|tennis", "sports|football", "news|weather"] * 20,
+        ["Can't tell, or none", "late"] * 30,
+        ["a", "b", "c"] * 20,
+        ["1,5", "2,5", "3,0"] * 20,
+        ["", " "] * 30,
+        ["|", "||"] * 30,
+    ],
+    ids=["names with a comma", "a tree", "a phrase", "plain", "decimal commas", "empty", "bars alone"],
+)
+def test_columns_a_mark_inside_a_name_is_no_second_label(cells: list[str]) -> None:
+    assert several_labels(cells) is None
 
 
-@pytest.mark.parametrize("cells", [["O O O"], ["B-PER", "positive"], ["O, B-PER"], ["X-PER O"], ["x-ray", "b-side"]])
-def test_columns_other_words_are_not_tags(cells: list[str]) -> None:
-    assert not looks_like_tags(cells)
+# --------------------------------------------------------------------------------------------------------- entities
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [([SPANS, "[]"] * 30, "entity spans; not trained yet"), (["O B-PER", "", "O O"] * 20, "entity tags, one a word")],
+)
+def test_columns_entities_are_recognised_and_not_trained(cells: list[str], reason: str) -> None:
+    found = understand(table(marks=cells))
+    assert (found["marks"].role, found.tasks) == ("entities", ())
+    assert found["marks"].reason.startswith(reason)
+
+
+# ------------------------------------------------------------------------------------------------------- properties
+
+
+@given(labelled_tables())
+@EVERY
+def test_columns_every_column_of_any_table_has_one_role_and_a_reason(found: Table) -> None:
+    columns = understand(found, "text")
+    assert tuple(column.name for column in columns.all) == found.headers
+    assert all(column.reason for column in columns.all)
+    assert set(columns.tasks) == set(columns.named("task"))
+    for column in columns.all:
+        cells = found.columns[column.name]
+        assert column.missing == sum(is_missing(cell) for cell in cells)
+        assert column.role != "task" or column.counts == {
+            label: cells.count(label) for label in cells if not is_missing(label)
+        }
+        assert list(column.counts.values()) == sorted(column.counts.values(), reverse=True)
+
+
+def test_columns_a_sorted_file_is_looked_at_to_its_end() -> None:
+    count = 1_990
+    texts = ["7"] * (count // 2) + [f"a sentence with the number {number}" for number in range(count // 2)]
+    others = ["some words here and there"] * (count // 2) + [str(number) for number in range(count // 2)]
+    assert understand(Table({"codes": others, "remarks": texts})).text == ("remarks",)

@@ -93,6 +93,18 @@ def test_entities_other_columns_have_no_form(cells: list[str]) -> None:
     assert entity_form(cells) is None
 
 
+@pytest.mark.parametrize(("good", "bad"), [("O B-PER", "O X-PER"), (SPANS, SPANS[:-3]), (SPANS, "Anna")])
+def test_entities_one_broken_cell_among_many_does_not_hide_the_form(good: str, bad: str) -> None:
+    form = entity_form([good])
+    assert form is not None
+    assert entity_form([good] * 19 + [bad]) == form
+    assert entity_form([good] * 18 + [bad] * 2) is None
+
+
+def test_entities_a_hyphen_among_words_o_is_no_tag() -> None:
+    assert entity_form(["O"] * 99 + ["x-ray"]) is None
+
+
 # ------------------------------------------------------------------------------------------------ one tag per word
 
 

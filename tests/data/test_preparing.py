@@ -1,18 +1,30 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from mtl.config import RunConfig
 from mtl.config_text import from_dict
-from mtl.data.preparing import Prepared, check_labels, cut, prepare, sort_labels, split_counts
+from mtl.data.preparing import (
+    Prepared,
+    check_labels,
+    cut,
+    divide,
+    merge_labels,
+    prepare,
+    sort_labels,
+    understand_table,
+)
+from mtl.data.profile import profile
 from mtl.data.reading import Table
-from mtl.data.splitting import SIDES
-from mtl.errors import DataError
+from mtl.data.splitting import SIDES, count_leaks, split_counts
+from mtl.errors import ConfigError, DataError
+from tests.data.strategies import EVERY, labelled_tables
 
 ROWS = 100
 TEXTS = [f"This is sentence number {number} of the table" for number in range(ROWS)]
@@ -32,7 +44,7 @@ def prepared(values: dict[str, Any] | None = None, **columns: list[str]) -> Prep
 
 def test_preparing_fills_in_everything_that_was_left_open() -> None:
     config = prepared().config
-    assert config.data.text_column == "text"
+    assert config.data.text_column == ("text",)
     assert config.data.task_columns == ("topic", "mood")
     assert {name: task.labels for name, task in config.tasks.items()} == {
         "topic": ("business", "politics", "sports"),
@@ -113,11 +125,10 @@ def test_preparing_refuses_a_table_without_labels() -> None:
 
 
 def test_preparing_refuses_a_task_of_which_one_class_alone_can_be_learnt() -> None:
-    texts = ["A text of several words", "a TEXT of several words", "Another text of some words"]
-    two_rows = Table({"text": texts, "mood": ["good", "good", "bad"]})
-    values = {"data": {"task_columns": ["mood"], "split": {"train": 0.2, "validation": 0.4, "test": 0.4}}}
-    with pytest.raises(DataError, match='Too few rows: the training rows hold . class of "mood"'):
-        prepare(two_rows, from_dict(values))
+    sides = ["train"] * 50 + ["test"] * 50
+    moods = ["good"] * 50 + ["bad"] * 50
+    with pytest.raises(DataError, match='Too few rows: the training rows hold 1 class of "mood"; at least two'):
+        prepared(mood=moods, split=sides)
 
 
 def test_preparing_a_test_fraction_of_zero_leaves_no_test_rows() -> None:
@@ -145,13 +156,13 @@ def test_preparing_cut_gives_the_rows_of_the_split() -> None:
 
 def test_preparing_counts_of_the_sides_add_up_to_the_column() -> None:
     found = prepared()
-    counts = split_counts(table(), found.config, found.split)
+    counts = split_counts({"topic": TOPICS, "mood": MOODS}, found.split)
     assert [(row["task"], row["label"]) for row in counts] == [
+        ("topic", "sports"),
         ("topic", "business"),
         ("topic", "politics"),
-        ("topic", "sports"),
-        ("mood", "bad"),
         ("mood", "good"),
+        ("mood", "bad"),
     ]
     columns = {"topic": TOPICS, "mood": MOODS}
     for row in counts:
@@ -164,6 +175,131 @@ def test_preparing_leaves_the_persons_configuration_as_it_was() -> None:
     config = RunConfig()
     prepare(table(), config)
     assert config == RunConfig()
+
+
+# ---------------------------------------------------------------------------- joined texts, merges, groups, sides
+
+
+def test_preparing_joined_texts_are_what_is_learnt_from() -> None:
+    titles = [f"title {row}" if row % 3 else "" for row in range(ROWS)]
+    found = prepared({"data": {"text_column": ["title", "text"]}}, title=titles, mood=MOODS)
+    assert found.config.data.text_column == ("title", "text")
+    joined = [f"{title} {text}".strip() for title, text in zip(titles, TEXTS, strict=True)]
+    assert found.understood.texts == joined
+    splits = cut(found.understood.table, found.config, found.split)
+    assert splits.test.texts == tuple(joined[row] for row in found.split.test)
+
+
+def test_preparing_merged_labels_are_one_class_everywhere() -> None:
+    moods = ["good", "Good", "bad", " bad"] * 25
+    values = {"tasks": {"mood": {"merge": {"Good": "good", " bad": "bad"}}}}
+    found = prepared(values, mood=moods)
+    assert found.config.tasks["mood"].labels == ("bad", "good")
+    assert found.columns["mood"].counts == {"good": 50, "bad": 50}
+    splits = cut(table(mood=moods), found.config, found.split)  # from the table as it was read
+    assert set(splits.train.cells["mood"]) == {"good", "bad"}
+    assert profile(found.understood).merges == ()
+
+
+def test_preparing_a_merge_leaves_other_columns_and_the_table_as_they_were() -> None:
+    one = table()
+    merged = merge_labels(one, from_dict({"tasks": {"mood": {"merge": {"good": "fine"}}, "absent": {}}}).tasks)
+    assert merged.columns["topic"] == TOPICS
+    assert merged.columns["mood"] == ["fine", "bad"] * 50
+    assert one.columns["mood"] == MOODS
+
+
+def test_preparing_a_group_is_never_divided() -> None:
+    authors = [f"author {row % 17}" if row % 5 else "" for row in range(ROWS)]
+    found = prepared({"data": {"split": {"group_column": "author"}}}, mood=MOODS, author=authors)
+    assert found.columns["author"].role == "group"
+    for author in set(authors) - {""}:
+        rows = {row for row, name in enumerate(authors) if name == author}
+        assert sum(bool(rows & set(getattr(found.split, side))) for side in SIDES) == 1
+    assert found.division.leaks == 0
+
+
+def test_preparing_near_duplicates_stay_together_once_they_were_looked_for() -> None:
+    config = from_dict({"data": {"split": {"near_duplicates": 0.95}}})
+    with pytest.raises(ConfigError, match="near_duplicates: the near duplicates were not looked for yet"):
+        prepare(table(), config)
+    near = [range(0, 40), range(60, 63)]
+    found = prepare(table(), config, near)
+    for rows in near:
+        assert sum(bool(set(rows) & set(getattr(found.split, side))) for side in SIDES) == 1
+    assert found.division.groups[39] == 0
+    assert found.division.leaks == 0
+
+
+def test_preparing_a_ready_made_split_is_kept_and_said() -> None:
+    sides = (["train"] * 6 + ["dev"] * 2 + ["test"] * 2) * 10
+    found = prepared(mood=MOODS, split=sides)
+    for side, name in zip(SIDES, ("train", "dev", "test"), strict=True):
+        assert getattr(found.split, side) == tuple(row for row in range(ROWS) if sides[row] == name)
+    assert found.division.notes[0].startswith('The sides are those of the column "split"')
+    assert prepared({"data": {"split": {"column": ""}}}, mood=MOODS, split=sides).split != found.split
+
+
+def test_preparing_rows_that_leak_from_a_ready_made_split_are_left_out_and_counted() -> None:
+    sides = (["train"] * 6 + ["dev"] * 2 + ["test"] * 2) * 10
+    one = table(mood=MOODS, split=sides)
+    one.columns["text"] = [TEXTS[8] if row in (0, 6, 8) else text for row, text in enumerate(TEXTS)]
+    found = prepare(one, RunConfig())
+    assert 8 in found.split.test
+    assert not {0, 6} & {*found.split.train, *found.split.validation, *found.split.test}
+    assert "2 training or validation rows repeat a text of a later side: left out." in found.division.notes
+    assert found.division.leaks == 0
+
+
+def test_preparing_classes_on_one_side_only_are_said() -> None:
+    moods = ["only", "only", *MOODS[2:]]
+    notes = prepared(mood=moods).division.notes
+    assert '"mood": "only" — too few rows to divide, so they are in training only.' in notes
+    sides = ["test"] * 2 + ["train"] * 49 + ["dev"] * 49
+    notes = prepared(mood=moods, split=sides).division.notes
+    assert '"mood": "only" — no row in training, so they cannot be learnt.' in notes
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"genre": ["a|b", "b|c", "c|a", "a"] * 25}, 'Column "genre" holds several labels in a cell, such as "a|b"'),
+        (
+            {"tags": ["B-X " + "O " * 7] * 100},
+            'The only labels are the entities in "tags", which cannot be trained yet',
+        ),
+    ],
+)
+def test_preparing_says_why_there_is_no_task(columns: dict[str, list[str]], sentence: str) -> None:
+    with pytest.raises(DataError, match=re.escape(sentence)):
+        prepared(**columns)
+
+
+def test_preparing_entities_are_read_against_the_texts() -> None:
+    tags = ["O O O O B-NUM O O O" if row % 2 else "O O" for row in range(ROWS)]
+    found = prepared(mood=MOODS, tags=tags)
+    column = found.understood.entities["tags"]
+    assert column.types == {"NUM": 50}
+    assert [row for row, _ in column.problems] == list(range(0, ROWS, 2))
+
+
+@given(labelled_tables())
+@EVERY
+def test_preparing_any_table_is_divided_without_leaks_or_refused(found: Table) -> None:
+    values: dict[str, Any] = {"data": {"text_column": "text"}}
+    if "author" in found.columns:
+        values["data"]["split"] = {"group_column": "author"}
+    config = from_dict(values)
+    understood = understand_table(found, config)
+    profile(understood)
+    try:
+        division = divide(understood, config)
+    except DataError as error:
+        assert str(error).endswith((".", "?"))
+        return
+    assert count_leaks(division.groups, division.split) == division.leaks == 0
+    rows = [row for side in SIDES for row in getattr(division.split, side)]
+    assert len(rows) == len(set(rows))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +321,7 @@ NUMBERS = st.sampled_from(["nan", "NaN", "inf", "1", "01", "2", "-1", "1e3", "1.
 
 
 @given(st.lists(NUMBERS, unique=True) | st.lists(NUMBERS | st.text(), unique=True))
-@settings(max_examples=200, derandomize=True, deadline=None)
+@EVERY
 def test_preparing_the_order_of_labels_does_not_depend_on_the_order_of_rows(labels: Sequence[str]) -> None:
     expected = sort_labels(labels)
     assert sort_labels(list(reversed(labels))) == sort_labels(sorted(labels)) == expected

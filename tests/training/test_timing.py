@@ -74,8 +74,7 @@ def test_timing_is_exact_where_the_time_follows_the_length(
     found = measure(run)
     lengths = [max(run.train.lengths[i] for i in batch) for batch in order]
     step = STEP_SECONDS_PER_TOKEN * sum(lengths) / len(lengths)
-    # shorter batches than the shortest measured one count as long as that
-    assert step <= found.step < 1.1 * step
+    assert found.step == pytest.approx(step)
     assert found.validation == pytest.approx(BATCH_SECONDS * batches(run.validation))
     assert found.test == pytest.approx(BATCH_SECONDS * batches(run.test))
     assert found.embedding == 0
@@ -121,29 +120,27 @@ def test_timing_of_no_validation_and_no_test_rows_is_zero(
         assert found.step > 0
 
 
-@given(st.integers(1, 10_000), st.integers(1, 12))
-def test_timing_sample_is_distinct_ascending_and_reaches_the_longest(count: int, most: int) -> None:
+@given(st.integers(1, 10_000), st.integers(2, 12))
+def test_timing_sample_is_distinct_ascending_and_reaches_both_ends(count: int, most: int) -> None:
     chosen = timing._spread(count, most)
-    assert len(chosen) <= most or chosen == list(range(count))
-    assert all(0 <= number < count for number in chosen)
-    assert chosen == sorted(chosen)
-    assert chosen[-1] >= count * 3 / 4 - 1
+    assert chosen == sorted(set(chosen))
+    assert (chosen[0], chosen[-1]) == (0, count - 1)
+    assert len(chosen) <= most
     if count <= most:
-        assert chosen == list(range(count))
+        assert len(chosen) == count
 
 
 @given(
     st.lists(st.integers(1, 512), min_size=1, max_size=50),
-    st.floats(0.0, 10.0),
-    st.floats(0.0, 10.0),
+    st.floats(0.001, 10.0),
+    st.floats(0.0, 2.0),
     st.integers(1, 512),
 )
-def test_timing_sum_is_exact_for_a_straight_line_between_the_ends(
-    tokens: list[int], start: float, slope: float, between: int
+def test_timing_sum_is_exact_for_a_power_of_the_length_between_the_ends(
+    tokens: list[int], seconds: float, power: float, between: int
 ) -> None:
-    ends = {length: [start + slope * length] for length in (1, between, 512)}
-    true = sum(start + slope * length for length in tokens)
-    assert timing._all(ends, tokens) == pytest.approx(true)
+    measured = {length: [seconds * length**power] for length in (1, between, 512)}
+    assert timing._all(measured, tokens) == pytest.approx(sum(seconds * length**power for length in tokens))
 
 
 def test_timing_of_one_length_is_not_moved_by_one_disturbed_step() -> None:
