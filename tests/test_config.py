@@ -16,6 +16,7 @@ from mtl.config import (
     PRESETS,
     DataConfig,
     EncoderConfig,
+    ReadingConfig,
     RunConfig,
     Section,
     SplitConfig,
@@ -83,7 +84,26 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("encoder.layer_norm", None, "encoder.layer_norm must be true or false (it is None)"),
     # not text, not a list, not a section
     ("encoder.name", 5, "encoder.name must be text; put it in quotes (it is 5)"),
-    ("data.text_column", 5, "data.text_column must be text; put it in quotes (it is 5)"),
+    ("data.text_column", 5, "data.text_column must be a list (it is 5)"),
+    ("data.text_column", [5], "data.text_column.0 must be text; put it in quotes (it is 5)"),
+    ("data.text_column", "", "data.text_column: one of the names is empty"),
+    ("data.text_column", ["a", "a"], "data.text_column: one of the names is listed twice"),
+    ("data.separate_tasks", "perhaps", "data.separate_tasks must be true or false (it is 'perhaps')"),
+    ("data.reading", "utf-8", "data.reading must be a mapping of names to values (it is 'utf-8')"),
+    ("data.reading.encoding", "", "data.reading.encoding must not be empty"),
+    ("data.reading.encoding", 8, "data.reading.encoding must be text; put it in quotes (it is 8)"),
+    ("data.reading.delimiter", "x", "data.reading.delimiter must be ',', ';', '\\t' or '|' (it is 'x')"),
+    ("data.reading.quote", "`", "data.reading.quote must be '\"', \"'\" or '' (it is '`')"),
+    ("data.reading.header", "perhaps", "data.reading.header must be true or false (it is 'perhaps')"),
+    ("data.split.column", ["split"], "data.split.column must be text; put it in quotes (it is ['split'])"),
+    ("data.split.group_column", "", "data.split.group_column must not be empty"),
+    ("data.split.near_duplicates", 0.4, "data.split.near_duplicates must be at least 0.5 (it is 0.4)"),
+    ("data.split.near_duplicates", 1.1, "data.split.near_duplicates must be at most 1 (it is 1.1)"),
+    ("data.split.near_duplicates", True, "data.split.near_duplicates: give a number, not true or false"),
+    ("tasks.topic.merge", "a", "tasks.topic.merge must be a mapping of names to values (it is 'a')"),
+    ("tasks.topic.merge", {"a": 1}, "tasks.topic.merge.a must be text; put it in quotes (it is 1)"),
+    ("tasks.topic.merge", {"a": "b", "b": "c"}, 'tasks.topic: merge: "b" is merged into another label and is one'),
+    ("tasks.topic.merge", {"a": "a"}, 'tasks.topic: merge: "a" is merged into another label'),
     ("data.files", [1], "data.files.0 must be text; put it in quotes (it is 1)"),
     ("data.task_columns", ["topic", " "], "data.task_columns: one of the names is empty"),
     ("training.freeze", 5, "training.freeze must be a list (it is 5)"),
@@ -103,7 +123,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("data.split.validaton", 0.1, "data.split.validaton is not a setting. Did you mean validation?"),
     ("tasks.topic.hed", "mlp", "tasks.topic.hed is not a setting. Did you mean head?"),
     ("zzz", 1, "zzz is not a setting. There is: data, encoder, tasks, training."),
-    ("data.split.qqq", 1, "data.split.qqq is not a setting. There is: train, validation, test, seed."),
+    ("data.split.qqq", 1, "data.split.qqq is not a setting. There is: train, validation, test, seed, column, group"),
+    ("data.reading.qqq", 1, "data.reading.qqq is not a setting. There is: encoding, delimiter, quote, header."),
+    ("data.reading.headers", True, "data.reading.headers is not a setting. Did you mean header?"),
     # names that look like what pydantic adds to the place of an error
     ("int", 1, "int is not a setting. There is: data, encoder, tasks, training."),
     ("training.x[0]", 1, "training.x[0] is not a setting. There is: preset"),
@@ -221,9 +243,22 @@ NAMES = st.lists(WORDS, unique=True, max_size=4).map(tuple)
 RATES = st.none() | st.floats(min_value=1e-12, max_value=1, exclude_min=True)
 SPLITS = st.sampled_from([(0.7, 0.15, 0.15), (0.8, 0.2, 0.0), (1.0, 0.0, 0.0), (0.5, 0.25, 0.25)])
 SPLIT_CONFIGS = st.builds(
-    lambda fractions, seed: SplitConfig(train=fractions[0], validation=fractions[1], test=fractions[2], seed=seed),
+    lambda fractions, **others: SplitConfig(train=fractions[0], validation=fractions[1], test=fractions[2], **others),
     SPLITS,
-    st.integers(0, 2**31 - 1),
+    seed=st.integers(0, 2**31 - 1),
+    column=st.none() | st.just("") | WORDS,
+    group_column=st.none() | WORDS,
+    near_duplicates=st.none() | st.floats(0.5, 1),
+)
+READING_CONFIGS = st.builds(
+    ReadingConfig,
+    encoding=st.none() | WORDS,
+    delimiter=st.none() | st.sampled_from([*module.DELIMITER_NAMES, *module.DELIMITER_NAMES.values()]),
+    quote=st.none() | st.sampled_from([*module.QUOTE_NAMES, *module.QUOTE_NAMES.values()]),
+    header=st.none() | st.booleans(),
+)
+MERGES = st.dictionaries(WORDS, WORDS, max_size=3).map(
+    lambda merge: {label: into for label, into in merge.items() if into not in merge}
 )
 
 
@@ -237,8 +272,10 @@ CONFIGS = st.builds(
     data=st.builds(
         DataConfig,
         files=NAMES,
-        text_column=st.none() | WORDS,
+        reading=READING_CONFIGS,
+        text_column=st.none() | NAMES,
         task_columns=st.none() | NAMES,
+        separate_tasks=st.none() | st.booleans(),
         split=SPLIT_CONFIGS,
     ),
     encoder=st.builds(
@@ -255,6 +292,7 @@ CONFIGS = st.builds(
         st.builds(
             TaskConfig,
             labels=st.none() | st.lists(WORDS, unique=True, min_size=2, max_size=4).map(tuple),
+            merge=MERGES,
             head=choices(TaskConfig, "head"),
             dropout=st.floats(0, 0.99),
             learning_rate=RATES,
@@ -308,9 +346,10 @@ def test_config_yaml_takes_task_names_of_any_length(length: int) -> None:
 
 def test_config_yaml_says_what_every_value_is() -> None:
     lines = to_yaml(RunConfig(tasks={"topic": TaskConfig()})).splitlines()
-    sections = (SplitConfig, DataConfig, EncoderConfig, TaskConfig, TrainingConfig)
-    for name, field in [pair for section in sections for pair in section.model_fields.items()]:
-        assert any(name in line and str(field.description) in line for line in lines) or name == "split"
+    for section in (SplitConfig, ReadingConfig, DataConfig, EncoderConfig, TaskConfig, TrainingConfig):
+        for name, field in section.model_fields.items():
+            where = [number for number, line in enumerate(lines) if line.strip().startswith(f"{name}:")]
+            assert any(str(field.description) in line for n in where for line in lines[n - 1 : n + 1]), name
 
 
 def test_config_plain_labels_stay_as_typed() -> None:
@@ -411,7 +450,24 @@ GIVEN = RunConfig(tasks={"topic": TaskConfig(loss_weight=2)}, training=TrainingC
         ("training.freeze=[encoder, head.topic]", "training.freeze", ("encoder", "head.topic")),
         ("encoder.name=a=b", "encoder.name", "a=b"),
         ("encoder.normalize=no", "encoder.normalize", False),
-        ("data.text_column=no", "data.text_column", "no"),
+        ("data.text_column=no", "data.text_column", ("no",)),
+        ("data.text_column=title, or so", "data.text_column", ("title, or so",)),
+        ("data.text_column=[title, body]", "data.text_column", ("title", "body")),
+        ("data.text_column=null", "data.text_column", None),
+        ("data.separate_tasks=yes", "data.separate_tasks", True),
+        ("data.separate_tasks=", "data.separate_tasks", None),
+        ("data.reading.encoding=cp1252", "data.reading.encoding", "cp1252"),
+        ("data.reading.delimiter=tab", "data.reading.delimiter", "\t"),
+        ("data.reading.delimiter=;", "data.reading.delimiter", ";"),
+        ("data.reading.delimiter='|'", "data.reading.delimiter", "|"),
+        ("data.reading.quote=single", "data.reading.quote", "'"),
+        ("data.reading.quote=none", "data.reading.quote", ""),
+        ("data.reading.quote=", "data.reading.quote", None),
+        ("data.reading.header=no", "data.reading.header", False),
+        ("data.split.column=''", "data.split.column", ""),
+        ("data.split.column=", "data.split.column", None),
+        ("data.split.group_column=author", "data.split.group_column", "author"),
+        ("data.split.near_duplicates=0.95", "data.split.near_duplicates", 0.95),
         ("data.split.seed=7", "data.split.seed", 7),
         ("data.split={train: 0.8, validation: 0.2, test: 0}", "data.split.train", 0.8),
     ],
@@ -446,6 +502,11 @@ def test_config_override_reaches_a_task_by_its_name_even_with_dots(setting: str,
 
 def test_config_override_adds_a_task_by_its_name_alone() -> None:
     assert tuple(override(GIVEN, ["tasks.mood={}"]).tasks) == ("topic", "mood")
+
+
+def test_config_override_sets_a_merge() -> None:
+    found = override(GIVEN, ["tasks.topic.merge={Sport: sport, 01: '1', no: 1e-5}"])
+    assert found.tasks["topic"].merge == {"Sport": "sport", "01": "1", "no": "1e-5"}
 
 
 def test_config_override_the_last_setting_wins() -> None:
@@ -611,7 +672,19 @@ def test_config_help_describes_what_there_is_to_build_with() -> None:
     assert set(module.SCHEDULE_HELP) == set(SCHEDULES)
 
 
-@pytest.mark.parametrize("section", [RunConfig, DataConfig, SplitConfig, EncoderConfig, TaskConfig, TrainingConfig])
+def test_config_delimiters_and_quotes_are_those_that_are_read() -> None:
+    from mtl.data.dialect import DELIMITERS, QUOTES
+
+    assert {mark: name for name, mark in module.DELIMITER_NAMES.items()} == DELIMITERS
+    assert {mark: name for name, mark in module.QUOTE_NAMES.items()} == QUOTES
+    assert get_args(module.Delimiter) == tuple(DELIMITERS)
+    assert get_args(module.Quote) == tuple(QUOTES)
+
+
+SECTIONS = [RunConfig, DataConfig, ReadingConfig, SplitConfig, EncoderConfig, TaskConfig, TrainingConfig]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_config_every_field_has_its_one_line_description(section: type[Section]) -> None:
     for field in section.model_fields.values():
         assert field.description

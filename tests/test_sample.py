@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from mtl.data.columns import understand
-from mtl.data.profile import problems
+from mtl.config import RunConfig
+from mtl.data.preparing import understand_table
+from mtl.data.profile import profile
 from mtl.data.reading import Table, read_file
-from mtl.data.splitting import normalised
+from mtl.data.sameness import normalised
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.csv"
 TOPICS = {"sports", "business", "entertainment", "technology", "politics"}
@@ -49,10 +50,11 @@ def test_sample_reads_the_same_with_the_standard_library(sample: Table) -> None:
 
 
 def test_sample_is_understood_without_help(sample: Table) -> None:
-    found = understand(sample)
-    assert (found.text, found.tasks) == ("text", ("topic", "sentiment"))
-    assert found["entities"].role == "entities"
-    assert problems(sample, found) == []
+    understood = understand_table(sample, RunConfig())
+    assert (understood.columns.text, understood.columns.tasks) == (("text",), ("topic", "sentiment"))
+    assert understood.columns["entities"].role == "entities"
+    assert understood.entities["entities"].problems == ()
+    assert profile(understood).problems == ()
 
 
 def test_sample_texts_are_present_trimmed_and_all_different(sample: Table) -> None:

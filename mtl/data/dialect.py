@@ -141,12 +141,17 @@ def _evenness(sample: str, dialect: Dialect) -> tuple[float, bool, int, int]:
     return (share, tight, widths[0], even if even >= _ENOUGH_ROWS else 0)
 
 
+def _records(sample: str, dialect: Dialect) -> Iterator[list[str]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(sample)))  # the sample may be one cell
+    return csv.reader(io.StringIO(sample, newline=""), **dialect.options())
+
+
 def _widths(sample: str, dialect: Dialect) -> tuple[list[int], bool]:
     """Return the widths of the rows that are whole, and whether a broken quote ended them."""
     cut = len(sample) >= SAMPLE_CHARACTERS
     widths: list[int] = []
     try:
-        for record in csv.reader(io.StringIO(sample, newline=""), **dialect.options()):
+        for record in _records(sample, dialect):
             if record:
                 widths.append(len(record))
     except csv.Error as error:
@@ -158,7 +163,7 @@ def sample_records(sample: str, dialect: Dialect) -> list[list[str]]:
     """Return the first rows of a text that is cut off somewhere, without its blank lines."""
     records: list[list[str]] = []
     try:
-        for record in csv.reader(io.StringIO(sample, newline=""), **dialect.options()):
+        for record in _records(sample, dialect):
             if record:
                 records.append(record)
             if len(records) > SAMPLE_RECORDS:

@@ -11,6 +11,7 @@ from mtl.data.dialect import Dialect
 from mtl.errors import DataError, LimitError
 from mtl.settings import settings
 
+_LONGEST = 1 << 24  # characters at which even a cell that is to be refused is read no further
 SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)  # what Excel writes above some tables
 
 
@@ -37,7 +38,7 @@ class Rows:
     """
 
     def __init__(self, source: Source, encoding: str, dialect: Dialect, *, header: bool) -> None:
-        csv.field_size_limit(2**31 - 1)  # our own limit names the row; the module's does not
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST, settings().max_cell_characters))
         self._text = open_text(source, encoding)
         self._skip_separator_line()
         # universal newlines inside the reader: LF, CRLF and a bare CR all end a row, quoted ones stay as they are
@@ -70,6 +71,8 @@ class Rows:
             try:
                 record = next(self._reader)
             except csv.Error as error:
+                if "field larger" in str(error):
+                    raise self._too_long(f"more than {csv.field_size_limit():,}", self.number + 1) from None
                 raise DataError(_quote_problem(str(error), self.number + 1, self._quote)) from None
             self.number += 1
             if not record or (self.width > 1 and len(record) == 1 and is_missing(record[0])):
@@ -77,11 +80,14 @@ class Rows:
             if len(record) != self.width:
                 record = self._fitted(record)
             if max(map(len, record)) > self._limits.max_cell_characters:
-                raise LimitError(
-                    f"Row {self.number} has a cell of {max(map(len, record)):,} characters; "
-                    f"at most {self._limits.max_cell_characters:,} are accepted here. Is a quote left open?"
-                )
+                raise self._too_long(f"{max(map(len, record)):,}", self.number)
             return record
+
+    def _too_long(self, characters: str, row: int) -> LimitError:
+        return LimitError(
+            f"Row {row} has a cell of {characters} characters; "
+            f"at most {self._limits.max_cell_characters:,} are accepted here. Is a quote left open?"
+        )
 
     def _fitted(self, record: list[str]) -> list[str]:
         """Take the first row's width; later, drop empty cells beyond it and refuse every other difference."""

@@ -200,6 +200,15 @@ def test_dialect_a_sample_that_ends_inside_a_cell_is_no_reason_to_doubt() -> Non
     assert table.column("text") == [long, long, "kurz"]
 
 
+def test_dialect_a_cell_may_be_larger_than_the_csv_modules_own_limit() -> None:
+    before = csv.field_size_limit(131_072)
+    try:
+        long = "word; " * 30_000
+        assert candidates(f'text\tlabel\n"{long}"\ta\n"b"\tb\n')[0] == Dialect("\t", '"')
+    finally:
+        csv.field_size_limit(max(before, csv.field_size_limit()))
+
+
 @pytest.mark.parametrize(
     "pattern", ["'", "''", "'a", "'a,", "a'b,", '"', '""', '",', "\n", "\r\n", ";|,\t", "a b ", "'a'\n", '"a" b\n']
 )
