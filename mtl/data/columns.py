@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from mtl.data.entities import entity_form
+from mtl.data.guessing import (
+    check_counts,
+    count_labels,
+    count_missing,
+    sample_of,
+    several_labels,
+    textness,
+    why_not_a_task,
+)
 from mtl.data.reading import Table, is_missing, quoted
 from mtl.errors import DataError, LimitError
 from mtl.settings import settings
@@ -16,30 +24,11 @@ from mtl.settings import settings
 Role = Literal["text", "task", "entities", "split", "group", "ignored"]
 Side = Literal["train", "validation", "test"]
 
-TEXT_NAMES = (
-    "text",
-    "sentence",
-    "content",
-    "message",
-    "review",
-    "tweet",
-    "body",
-    "comment",
-    "utterance",
-    "description",
-)
 SPLIT_NAMES = ("split", "set", "subset", "partition", "fold", "dataset split", "data split")
 SIDE_WORDS: dict[str, Side] = {
     "train": "train", "training": "train", "valid": "validation", "validation": "validation", "val": "validation",
     "dev": "validation", "development": "validation", "eval": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
-_DATE = re.compile(
-    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2})?|(mon|tue|wed|thu|fri|sat|sun)\w* .*\d{4}.*",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?", re.IGNORECASE)
-_SEPARATORS = "|;,"
-_LOOK_AT = 1_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,7 @@ def find_text_column(table: Table, wanted: str | None = None) -> str:
     if wanted is not None:
         table.column(wanted)
         return wanted
-    scores = {name: _textness(name, cells) for name, cells in table.columns.items()}
+    scores = {name: textness(name, cells) for name, cells in table.columns.items()}
     best = max(scores, key=scores.__getitem__)
     if scores[best] <= 0:
         raise DataError(f"No column looks like sentences. Name the text column; the file has {quoted(table.headers)}.")
@@ -155,12 +144,12 @@ def understand(
     columns: list[Column] = []
     for name, cells in table.columns.items():
         if name in text:
-            column = Column(name, "text", _text_reason(wanted, text), {}, _missing(cells))
+            column = Column(name, "text", _text_reason(wanted, text), {}, count_missing(cells))
         elif name == split:
             reason = "chosen by you" if wanted.split else "says train, validation or test"
-            column = Column(name, "split", reason, {}, _missing(cells))
+            column = Column(name, "split", reason, {}, count_missing(cells))
         elif name == wanted.group:
-            column = Column(name, "group", "chosen by you: equal values stay on one side", {}, _missing(cells))
+            column = Column(name, "group", "chosen by you: equal values stay on one side", {}, count_missing(cells))
         else:
             column = look(name, cells)
             if wanted.tasks is not None:
@@ -224,135 +213,24 @@ def _obey(column: Column, cells: list[str], chosen: bool) -> Column:
             f'Column "{column.name}" holds several labels in a cell, such as "{several}". '
             "Tasks with several labels per text cannot be trained yet; keep one label in each cell."
         )
-    counts = _counts(cells)
+    counts = count_labels(cells)
     if len(counts) < 2:
         raise DataError(f'Column "{column.name}" has {len(counts)} class; a task needs at least two different labels.')
-    _check_labels(column.name, counts)
+    check_counts(column.name, counts)
     return Column(column.name, "task", "chosen by you", counts, column.missing)
-
-
-def _check_labels(name: str, counts: dict[str, int]) -> None:
-    limits = settings()
-    if len(counts) > limits.max_labels:
-        raise LimitError(
-            f'Column "{name}" has {len(counts):,} different labels; at most {limits.max_labels:,} are accepted here. '
-            "Is it an identifier or free text?"
-        )
-    for label in counts:
-        if len(label) > limits.max_label_characters:
-            raise LimitError(
-                f'The label "{label[:30]}…" in column "{name}" has {len(label):,} characters; '
-                f"at most {limits.max_label_characters} are accepted. Is it free text?"
-            )
-
-
-def _missing(cells: list[str]) -> int:
-    return sum(count for cell, count in Counter(cells).items() if is_missing(cell))
-
-
-def _counts(cells: list[str]) -> dict[str, int]:
-    return {cell: count for cell, count in Counter(cells).most_common() if not is_missing(cell)}
-
-
-def _sample(cells: list[str]) -> list[str]:
-    """Return filled cells from all over the column: a file is often sorted."""
-    step = max(1, len(cells) // (4 * _LOOK_AT))
-    filled = [cell for cell in cells[::step] if not is_missing(cell)] or [
-        cell for cell in cells if not is_missing(cell)
-    ]
-    return filled[:: max(1, -(-len(filled) // _LOOK_AT))]
-
-
-def _textness(name: str, cells: list[str]) -> float:
-    """Score how much a column looks like sentences; 0 or less means it does not."""
-    sample = _sample(cells)
-    if not sample or entity_form(sample):
-        return 0.0
-    words = sum(_word_count(cell) for cell in sample) / len(sample)
-    different = len(set(sample)) / len(sample)
-    if _share(_NUMBER, sample) > 0.9 or _share(_DATE, sample) > 0.9 or _links(sample):
-        return 0.0
-    named = name.strip().lower() in TEXT_NAMES
-    if words < 2 and not named:
-        return 0.0
-    filled = 1 - _missing(cells) / len(cells)
-    return words * different * filled * (10.0 if named else 1.0)
-
-
-def _word_count(cell: str) -> float:
-    """Count words; scripts without blanks between words get one for two characters."""
-    wide = sum("\u2e80" <= character <= "\uffdc" or "\u0e00" <= character <= "\u0eff" for character in cell)
-    return len(cell.split()) + wide / 2
-
-
-def _links(sample: list[str]) -> bool:
-    return sum("://" in cell and " " not in cell.strip() for cell in sample) > 0.9 * len(sample)
-
-
-def _share(pattern: re.Pattern[str], sample: list[str]) -> float:
-    return sum(bool(pattern.fullmatch(cell.strip())) for cell in sample) / len(sample)
-
-
-def several_labels(cells: Sequence[str]) -> str | None:
-    """Return a cell with several labels, `a|b`, if that is how this column is written; else None.
-
-    A mark divides labels where a part of the column holds it and its parts come again in other combinations, as the
-    genres of films do; a comma inside one name, such as `World, Politics`, does not repeat so.
-    """
-    values = Counter(cell.strip() for cell in cells if not is_missing(cell))
-    filled = sum(values.values())
-    for mark in _SEPARATORS:
-        multiple = {value: [part.strip() for part in value.split(mark)] for value in values if mark in value}
-        # a bar is hardly ever part of a name
-        if sum(values[value] for value in multiple) < (0.01 if mark == "|" else 0.05) * filled or not multiple:
-            continue
-        uses = Counter(part for parts in multiple.values() for part in set(parts))
-        uses.update(value for value in values if value in uses)
-        short = all(len(part.split()) <= 4 for part in uses)
-        repeated = sum(count > 1 for count in uses.values())
-        if short and "" not in uses and len(uses) >= 2 and repeated >= 0.7 * len(uses) and len(uses) <= filled / 3:
-            return next(iter(multiple))
-    return None
 
 
 def look(name: str, cells: list[str]) -> Column:
     """Guess the role of a column that is not the text."""
-    missing = _missing(cells)
-    sample = _sample(cells)
+    missing = count_missing(cells)
+    sample = sample_of(cells)
     if not sample:
         return Column(name, "ignored", "empty", {}, missing)
     if form := entity_form(sample):
         what = {"tags": "entity tags, one a word", "spans": "entity spans"}[form]
         return Column(name, "entities", f"{what}; not trained yet", {}, missing)
-    counts = _counts(cells)
-    reason = _why_not_a_task(counts, len(cells) - missing)
+    counts = count_labels(cells)
+    reason = why_not_a_task(counts, len(cells) - missing)
     if reason:
         return Column(name, "ignored", reason, {}, missing)
     return Column(name, "task", f"{len(counts)} classes", counts, missing)
-
-
-def _why_not_a_task(counts: dict[str, int], filled: int) -> str:
-    labels = list(counts)
-    sample = labels[:_LOOK_AT]
-    numbers, dates = _share(_NUMBER, sample), _share(_DATE, sample)
-    if len(counts) < 2:
-        return "the same value in every row"
-    if dates > 0.9:
-        return "dates or times"
-    if _links(sample):
-        return "links"
-    if len(counts) == filled and filled > 20:
-        return "a different value in every row, as an identifier has"
-    if len(counts) <= 10_000 and (several := several_labels([v for v, n in counts.items() for _ in range(min(n, 20))])):
-        return f'several labels in a cell, such as "{several}"; not trained yet'
-    if sum(map(_word_count, sample)) / len(sample) > 5:
-        return "free text"
-    if numbers > 0.9 and len(counts) > 20:
-        return "numbers"
-    if len(counts) > max(2, min(settings().max_labels, filled // 3)):
-        return f"{len(counts):,} different values in {filled:,} rows"
-    try:
-        _check_labels("", counts)
-    except LimitError:
-        return "its values are too long for labels"
-    return ""

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from mtl.data.columns import SIDE_WORDS, TEXT_NAMES, find_text_column, join_texts, several_labels, side_of, understand
+from mtl.data.columns import SIDE_WORDS, find_text_column, join_texts, side_of, understand
+from mtl.data.guessing import TEXT_NAMES, several_labels
 from mtl.data.reading import Table, is_missing
 from mtl.errors import DataError, LimitError
 from tests.data.strategies import EVERY, labelled_tables

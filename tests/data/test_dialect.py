@@ -204,7 +204,7 @@ def test_dialect_a_cell_may_be_larger_than_the_csv_modules_own_limit() -> None:
     before = csv.field_size_limit(131_072)
     try:
         long = "word; " * 30_000
-        assert candidates(f'text\tlabel\n"{long}"\ta\n"b"\tb\n')[0] == Dialect("\t", '"')
+        assert len(sample_records(f"text\tlabel\n{long}\ta\nb\tb\n", Dialect("\t"))) == 3
     finally:
         csv.field_size_limit(max(before, csv.field_size_limit()))
 
