@@ -91,7 +91,8 @@ class Preflight:
 def preflight(model: MultiTaskModel, splits: Splits, config: RunConfig, *, cache_dir: Path | None = None) -> Preflight:
     """Take a few steps of a run, to say what the whole will take.
 
-    It needs some ten seconds for the default encoder on a laptop, and a process of its own for a true memory figure.
+    It takes ten to thirty seconds for the default encoder on two cores. The memory figure is true in a process of its
+    own.
 
     Args:
         model: Fresh. Its weights are as before in the end; device, precision and freezing are the run's.

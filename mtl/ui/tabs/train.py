@@ -14,8 +14,7 @@ def build(context: AppContext, blocks: gr.Blocks) -> LiveSection:
     with gr.Row(elem_id="train"):
         with gr.Column(scale=5, min_width=340, elem_classes="card"):
             file = data.build()
-            checks.build(file)
-            form = plan.build(file)
+            form = plan.build(file, checks.build(file))
             buttons = live.build_buttons()
             preflight.build(context, file, form)
         with gr.Column(scale=6, min_width=340, elem_classes="card sticky"):

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 SHOWN_ROWS, SHOWN_CHARACTERS = 8, 160
 
 
-def build(data: DataSection) -> None:
-    """Lay out the buttons and wire them; they appear with a file."""
+def build(data: DataSection) -> gr.State:
+    """Lay out the buttons and wire them; they appear with a file.
+
+    Returns:
+        State: how often the deeper look ended, since then more is known of the split.
+    """
     with gr.Row(elem_classes="compact", visible=False, elem_id="look") as row:
         look = gr.Button("Look deeper: near duplicates, wrong labels", size="sm", elem_id="look-deeper", scale=3)
         stop = gr.Button("Stop", size="sm", elem_id="look-stop", scale=0, min_width=70)
@@ -63,8 +67,11 @@ def build(data: DataSection) -> None:
     looking = look.click(
         guarded_stream(looked), inputs, [found, checked], concurrency_limit=1, show_progress="hidden", **private
     )
+    looks = gr.State(0)
+    looking.success(lambda count: count + 1, looks, looks, show_progress="hidden", **private)
     stop.click(lambda: ("", None), None, [found, checked], cancels=looking, show_progress="hidden", **private)
     download.click(guarded(written), inputs, files, show_progress="minimal", **private)
+    return looks
 
 
 def near_groups(files: Sequence[Sequence[str]], config: RunConfig) -> tuple[tuple[int, ...], ...] | None:

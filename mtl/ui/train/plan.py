@@ -59,8 +59,13 @@ class PlanSection:
     summary: gr.HTML | None = None
 
 
-def build(data: DataSection) -> PlanSection:
-    """Lay out the form and keep its summary up to date."""
+def build(data: DataSection, looks: gr.State) -> PlanSection:
+    """Lay out the form and keep its summary up to date.
+
+    Args:
+        data: The section above.
+        looks: Changes when more is known of the data than before.
+    """
     section = PlanSection()
     fields = section.fields
     gr.HTML('<h2 class="step"><span>2</span> Plan</h2>')
@@ -99,7 +104,7 @@ def build(data: DataSection) -> PlanSection:
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         _advanced(section)
     section.summary = gr.HTML(elem_id="plan-summary")
-    _wire(section, data, preset)
+    _wire(section, data, preset, looks)
     return section
 
 
@@ -187,7 +192,7 @@ def _choice(label: str, helps: Mapping[Any, str], value: str) -> gr.Dropdown:
     return choice
 
 
-def _wire(section: PlanSection, data: DataSection, preset: gr.Radio) -> None:
+def _wire(section: PlanSection, data: DataSection, preset: gr.Radio, looks: gr.State) -> None:
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     filled = [section.fields[f"training.{name}"] for name in PRESET_FIELDS]
     preset.input(guarded(_preset_values), preset, [preset, *filled], **private)
@@ -207,7 +212,7 @@ def _wire(section: PlanSection, data: DataSection, preset: gr.Radio) -> None:
     # an encoder's name is looked up when it is complete, not letter by letter
     name = section.fields["encoder.name"]
     others = [component for component in section.fields.values() if component is not name]
-    changes = [component.change for component in [*others, *data.inputs]]
+    changes = [component.change for component in [*others, *data.inputs, looks]]
     changes += [name.blur, name.submit]
     gr.on(
         [*changes, section.heads.input],
