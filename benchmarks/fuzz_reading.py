@@ -28,10 +28,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is u
 from mtl.data.dialect import DELIMITERS
 from mtl.data.reading import read_table
 from mtl.data.writing import EXACTLY, to_csv
-from tests.data.strategies import BROKEN, ENCODINGS, labelled_tables, rows, rows_of, stage_of, written
+from tests.data.strategies import (
+    BROKEN,
+    ENCODINGS,
+    begins_like_another_file,
+    labelled_tables,
+    rows,
+    rows_of,
+    stage_of,
+    written,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-SLOWEST = 5
+SLOWEST = 3
 
 
 class Tried:
@@ -83,14 +92,14 @@ def _run(cases: int, number: int, strategy: st.SearchStrategy[Any], case: Callab
 def _round_trips(cases: int, number: int) -> Tried:
     """Write and read tables: as a CSV writer does, with any delimiter, and as a run keeps its own copy."""
     tried = Tried("tables written and read")
-    foreign = st.tuples(rows(), st.sampled_from(list(DELIMITERS)))
+    foreign = st.tuples(
+        rows().filter(lambda table: not begins_like_another_file(table)), st.sampled_from(list(DELIMITERS))
+    )
 
     def case(drawn: Any) -> None:
         def run() -> str:
             if isinstance(drawn, tuple):
                 table, delimiter = drawn
-                if table[0][0].startswith("\ufeff"):  # at the start of a file it is a byte order mark
-                    return "left out"
                 read = read_table(written(table, delimiter), delimiter=delimiter, quote='"', header=True)
                 assert rows_of(read) == table, "a cell changed"
             else:

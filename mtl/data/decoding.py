@@ -116,9 +116,9 @@ def _by_mark(head: bytes) -> str | None:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     even, odd = head[0::2].count(0), head[1::2].count(0)
-    if even == 0 and odd > len(head) * 0.35:
+    if even < odd / 20 and odd > len(head) * 0.35:  # some letters and emoji have a zero of their own
         return "utf-16-le"
-    if odd == 0 and even > len(head) * 0.35:
+    if odd < even / 20 and even > len(head) * 0.35:
         return "utf-16-be"
     return None
 

@@ -90,7 +90,8 @@ def _encloses(sample: str, delimiter: str, quote: str) -> tuple[bool, bool]:
 
     It can where every cell that begins with one ends with one, and each of those either needs the quotes, since it
     holds a delimiter, a line end or the mark itself, or stands in a column that is quoted throughout. Such a column is
-    the proof: `'tis a goal` and the `players'` of a later row may enclose what lies between them by chance.
+    a proof, and so is a doubled mark within a line: `'tis a goal` and the `players'` of a later row may enclose what
+    lies between them by chance.
     """
     cell = re.compile(
         rf"{quote}((?:[^{quote}]|{quote}{quote})*){quote}(?=[{re.escape(delimiter)}\r\n]|\Z)|[^{re.escape(delimiter)}\r\n]*"
@@ -99,7 +100,7 @@ def _encloses(sample: str, delimiter: str, quote: str) -> tuple[bool, bool]:
     position, column, first_row = 0, 0, True
     bare: set[int] = set()
     needless: set[int] = set()
-    quoted = 0
+    quoted, doubled = 0, False
     while position <= len(sample):
         match = cell.match(sample, position)
         if match is None:  # pragma: no cover  # the second branch matches everything
@@ -109,6 +110,7 @@ def _encloses(sample: str, delimiter: str, quote: str) -> tuple[bool, bool]:
             quoted += 1
             if not special.search(inner):
                 needless.add(column)
+            doubled = doubled or (2 * quote in inner and not re.search(r"[\r\n]", inner))
         elif match.group().startswith(quote):
             if len(sample) < SAMPLE_CHARACTERS or sample.count(quote, match.start()) % 2 == 0:
                 return False, False
@@ -122,7 +124,7 @@ def _encloses(sample: str, delimiter: str, quote: str) -> tuple[bool, bool]:
             column, first_row = 0, False
         position += 1
     possible = quoted > 0 and not needless & bare
-    return possible, possible and bool(needless)
+    return possible, possible and (bool(needless) or doubled)
 
 
 def _evenness(sample: str, dialect: Dialect) -> tuple[float, bool, int, int]:

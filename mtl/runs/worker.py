@@ -78,17 +78,21 @@ def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None =
         except UserError as error:
             run.set_status("failed", "finished", str(error))
             raise
-        except MemoryError:
-            log.exception("out of memory")
-            run.set_status("failed", "finished", "The memory was not enough; try a smaller batch size.")
         except OSError as error:
             log.exception("the run folder failed")
             run.set_status("failed", "finished", f"A file of the run could not be written: {error.strerror}.")
         except Exception as error:
             log.exception("unexpected")
-            reason = f"An unexpected error ended the run ({type(error).__name__}); worker.log has the details."
-            run.set_status("failed", "finished", reason)
+            run.set_status("failed", "finished", _why(error))
     return run.status
+
+
+def _why(error: Exception) -> str:
+    from mtl.training.memory import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return "The memory was not enough; try a smaller batch size or encoder.max_length."
+    return f"An unexpected error ended the run ({type(error).__name__}); worker.log has the details."
 
 
 class _Work:

@@ -156,7 +156,8 @@ def test_page_refuses_a_picture_named_csv_in_one_sentence_and_works_on(open_page
 
 
 def test_page_shows_its_guesses_and_reads_again_when_they_are_corrected(open_page: OpenPage, tmp_path: Path) -> None:
-    rows = [f"{'good' if number % 2 else 'bad'};Здравствуйте, это отзыв номер {number}, хорошего вам дня" for number in range(40)]
+    text = "Здравствуйте, это отзыв номер {}, хорошего вам дня"
+    rows = [f"{('bad', 'good')[number % 2]};{text.format(number)}" for number in range(40)]
     file = tmp_path / "без заголовка.csv"
     file.write_bytes("\n".join(rows).encode("cp1251"))
     page = open_page()

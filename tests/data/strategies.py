@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from random import Random
 from typing import Literal
 
@@ -36,12 +37,20 @@ def rows_of(table: Table) -> list[list[str]]:
     return [list(table.headers), *map(list, zip(*table.columns.values(), strict=True))]
 
 
+def begins_like_another_file(rows: list[list[str]]) -> bool:
+    """Say whether the first cell is a byte order mark or the start of a web page, XML or JSON, unless it is quoted."""
+    return bool(re.match(r"\ufeff|\s*(<[?!h]|[{\[])", rows[0][0], re.IGNORECASE))
+
+
 @st.composite
 def rows(draw: st.DrawFn, cells: st.SearchStrategy[str] = CELLS) -> list[list[str]]:
     """Draw a header of different names and at least one row below it."""
     names = cells.filter(lambda name: not is_missing(name))
     header = draw(st.lists(names, min_size=1, max_size=5, unique=True))
-    return [header, *draw(st.lists(st.lists(cells, min_size=len(header), max_size=len(header)), min_size=1))]
+    return [
+        header,
+        *draw(st.lists(st.lists(cells, min_size=len(header), max_size=len(header)), min_size=1, max_size=9)),
+    ]
 
 
 @st.composite

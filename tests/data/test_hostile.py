@@ -241,13 +241,13 @@ CASES = [
     Case("half a million blank lines", lambda: "\n" * 500_000 + labelled(["a", "b"] * 12), Labels({"label": SIX})),
     Case(
         "more rows than accepted",
-        lambda: many(50_000, lambda n: f"the text {n},{n % 3}"),
+        lambda: many(20_000, lambda n: f"the text {n},{n % 3}"),
         Refused(("more than 1,000 rows",), LimitError),
         limits={"max_rows": 1_000},
     ),
     Case(
         "more bytes than accepted",
-        lambda: many(50_000, lambda n: f"the text {n},{n % 3}"),
+        lambda: many(20_000, lambda n: f"the text {n},{n % 3}"),
         Refused(("MB; at most 0.1 MB",), LimitError),
         limits={"max_bytes": 100_000},
     ),

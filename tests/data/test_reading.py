@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from mtl.data.dialect import DELIMITERS
 from mtl.data.reading import Table, is_missing, quoted, read_file, read_table, scan_file, stream_file
 from mtl.errors import DataError, LimitError, UserError
-from tests.data.strategies import BROKEN, ENCODINGS, EVERY, rows, rows_of, written
+from tests.data.strategies import BROKEN, ENCODINGS, EVERY, begins_like_another_file, rows, rows_of, written
 
 ROWS = [["text", "label"], ["one, two\nthree", "a"], ["it's |;", "b"], ["", "a"], ['he said "no"', ""]]
 
@@ -307,7 +307,7 @@ def test_reading_a_long_list_of_names_is_cut() -> None:
 @given(delimiter=st.sampled_from(list(DELIMITERS)), rows=rows())
 @EVERY
 def test_reading_gives_back_what_a_csv_writer_wrote(delimiter: str, rows: list[list[str]]) -> None:
-    assume(not rows[0][0].startswith("\ufeff"))  # at the very start of a file it is a byte order mark
+    assume(not begins_like_another_file(rows))
     table = read_table(written(rows, delimiter), delimiter=delimiter, quote='"', header=True)
     assert rows_of(table) == rows
     assert len(table) == len(rows) - 1
