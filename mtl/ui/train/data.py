@@ -142,7 +142,8 @@ def _wire(section: DataSection, file: gr.File, sample: gr.Button, correct: gr.Ac
         if not values[section.files]:
             return [gr.skip()] * len(outputs)
         options = {path: values[section.corrections[path]] for path in section.corrections if "split" not in path}
-        return [gr.skip(), *_guessed(values[section.files], options), *kept]
+        drawn, _, *widgets = _guessed(values[section.files], options)
+        return [gr.skip(), drawn, gr.update(visible=True, open=True), *widgets, *kept]  # who corrects is in there
 
     def corrected(values: Mapping[Any, Any]) -> str:
         if not values[section.files]:
