@@ -204,6 +204,8 @@ def _wire(section: PlanSection, data: DataSection, preset: gr.Radio, looks: gr.S
     inputs = form_inputs(section, data)
 
     def preview(values: dict[gr.components.Component, Any]) -> str:
+        if not values[data.text_column]:  # new files: the widgets are being filled
+            return ""
         try:
             return preview_html(check_allowed(form_values(section, data, values)), values[data.files])
         except UserError as error:  # on the way to a legal form; Start says it as a toast
