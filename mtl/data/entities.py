@@ -113,6 +113,11 @@ def read_entity_column(texts: Sequence[str], cells: Sequence[str]) -> EntityColu
     return EntityColumn(tuple(spans), tuple(problems), dict(types.most_common()), converted)
 
 
+def spans_or_none(texts: Sequence[str], cells: Sequence[str]) -> list[tuple[Span, ...] | None]:
+    """Return the entities of each text; None where it is not annotated, or its cell cannot be read."""
+    return list(read_entity_column(texts, cells).spans)
+
+
 def _read(text: str, cell: str) -> tuple[tuple[Span, ...] | None, int]:
     """Read one cell into its spans and how many of them began with I-, E- or L-."""
     cell = cell.strip()
@@ -221,7 +226,7 @@ def _misfit(text: str, start: int, end: int, item: dict[str, Any]) -> str:
     if text[start].isspace() or text[end - 1].isspace():
         return f"is misaligned: {_shown(text[start:end])} begins or ends with white space"
     for at in (start, end):
-        if 0 < at < len(text) and _in_word(text[at - 1]) and _in_word(text[at]):
+        if 0 < at < len(text) and in_word(text[at - 1]) and in_word(text[at]):
             return f"is misaligned: {_shown(text[start:end])} {'begins' if at == start else 'ends'} inside a word"
     return ""
 
@@ -233,7 +238,7 @@ def _offset(item: dict[str, Any], name: str, number: int) -> int:
     return value
 
 
-def _in_word(character: str) -> bool:
+def in_word(character: str) -> bool:
     """Say whether a character is a letter, a digit or an accent on one, of a script that separates its words."""
     known = character.isalpha() or character.isdecimal() or unicodedata.category(character).startswith("M")
     return known and not _UNSPACED.match(unicodedata.name(character, ""))
