@@ -1,4 +1,4 @@
-"""The command line: inspect, train, preflight, evaluate, predict, embed, export.
+"""The command line: inspect, train, compare-sharing, preflight, evaluate, predict, embed, export.
 
 Progress goes to stderr; the last line of stdout is one JSON object. Bad input ends with exit code 2 and one sentence.
 """
@@ -74,13 +74,13 @@ def inspect(
 @app.command()
 def train(config: ConfigFile = None, data: DataFiles = None, set_: Settings = None) -> None:
     """Fine-tune the encoder and a head per task; print the run, its status and its scores."""
-    from mtl.runs.store import RunStore
+    from mtl.runs.store import SHIPPED, RunStore
     from mtl.runs.worker import StopRequest, work
     from mtl.settings import settings
     from mtl.terminal import signals, training_progress
 
     chosen = _configured(config, set_)
-    run = _create(RunStore(settings().runs_dir), chosen, data)
+    run = _create(RunStore(settings().runs_dir, SHIPPED), chosen, data)
     print(f"{_relative(run.path)}: {', '.join(run.config.tasks)}", file=sys.stderr)
     stop = StopRequest()
     with signals(stop), training_progress() as on_event:
@@ -93,6 +93,35 @@ def train(config: ConfigFile = None, data: DataFiles = None, set_: Settings = No
         raise typer.Exit(130)
     if status.state != "done":
         raise typer.Exit(1)
+
+
+@app.command()
+def compare_sharing(
+    config: ConfigFile = None,
+    data: DataFiles = None,
+    set_: Settings = None,
+    seeds: Annotated[int, typer.Option(help="How often everything is trained.")] = 1,
+) -> None:
+    """Train all tasks jointly and each alone, on the same split and budget, and say whether sharing pays."""
+    from mtl.runs.comparing import create, outcome
+    from mtl.runs.store import SHIPPED, RunStore
+    from mtl.runs.worker import StopRequest, work
+    from mtl.settings import settings
+    from mtl.terminal import compared, signals, training_progress
+
+    chosen = _configured(config, set_)
+    store = RunStore(settings().runs_dir, SHIPPED)
+    runs = create(store, chosen, seeds=seeds, **_source(chosen, data))
+    stop = StopRequest()
+    with signals(stop):
+        for number, run in enumerate(runs, start=1):
+            print(f"{number} of {len(runs)}: {_relative(run.path)}, {', '.join(run.config.tasks)}", file=sys.stderr)
+            with training_progress() as on_event:
+                if work(run, stop, on_event).state != "done":
+                    raise typer.Exit(130 if stop.state else 1)
+    found = outcome(store, runs[0]) or {}
+    print(compared(found), file=sys.stderr)
+    _finish({"run": _relative(runs[0].path), **found})
 
 
 @app.command()
@@ -118,7 +147,7 @@ def evaluate(
     from mtl.data.splitting import Examples
     from mtl.inference.predictor import Predictor
     from mtl.inference.table import texts_of
-    from mtl.training.loop import evaluate as score
+    from mtl.training.evaluation import evaluate as score
 
     table = read_file(data)
     predictor = Predictor.load(checkpoint)
@@ -129,7 +158,8 @@ def evaluate(
         names = quoted([task.name for task in predictor.tasks])
         raise DataError(f"{data} has none of the checkpoint's label columns {names}; it has {quoted(table.headers)}.")
     for task in tasks:
-        check_labels(table, task.name, task.labels)
+        if task.kind == "classification":
+            check_labels(table, task.name, task.labels)
     rows = [i for i, text in enumerate(texts) if not is_missing(text)]
     cells = {t.name: table.columns.get(t.name, [""] * len(table)) for t in predictor.tasks}
     everything = Examples(
@@ -147,6 +177,7 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="The CSV file to write.")] = None,
 ) -> None:
     """Predict every task: for texts on the command line, or for a file, whose columns are kept."""
+    from mtl.inference.answers import brief, in_words
     from mtl.inference.predictor import Predictor
     from mtl.inference.table import predict_file
 
@@ -160,11 +191,11 @@ def predict(
         return
     answers = predictor.predict(text or [])
     predictions = [
-        {task: {"label": p.label, "confidence": round(p.confidence, 4)} for task, p in answer.items()}
-        for answer in answers
+        {task: brief(value, one) for task, value in answer.items()}
+        for one, answer in zip(text or [], answers, strict=True)
     ]
     for one, prediction in zip(text or [], predictions, strict=True):
-        shown = ", ".join(f"{task} {p['label']} ({p['confidence']:.2f})" for task, p in prediction.items())
+        shown = ", ".join(f"{task} {in_words(value)}" for task, value in prediction.items())
         print(f"{one}\n  {shown}", file=sys.stderr)
     _finish({"predictions": predictions})
 
@@ -240,13 +271,18 @@ def _read(files: list[Path], config: RunConfig) -> Table:
 
 def _create(store: RunStore, config: RunConfig, data: list[Path] | None) -> Run:
     """Make a run; on bad input nothing is made."""
+    return store.create(config, **_source(config, data))
+
+
+def _source(config: RunConfig, data: list[Path] | None) -> dict[str, Any]:
+    """Read what a run is made of, as `RunStore.create` takes it."""
     from mtl.data.preparing import understand_table
     from mtl.terminal import near_groups
 
     files = _files(config, data)
     table = _read(files, config)
     near = near_groups(understand_table(table, config), config)
-    return store.create(config, table, near=near, files=[path.as_posix() for path in files])
+    return {"table": table, "near": near, "files": [path.as_posix() for path in files]}
 
 
 def _relative(path: Path) -> str:

@@ -17,13 +17,23 @@ DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 Pooling = Literal["mean", "cls", "max", "attention"]
 HeadShape = Literal["linear", "mlp"]
+Loss = Literal["cross_entropy", "focal"]
+ClassWeights = Literal["none", "balanced", "effective"]
+Score = Literal["accuracy", "macro_f1", "weighted_f1", "macro_recall", "entity_f1", "entity_precision", "entity_recall"]
 Optimizer = Literal["adamw", "adam"]
 Schedule = Literal["linear", "cosine", "constant"]
-Selection = Literal["mean_score", "validation_loss"]
+Selection = Literal["mean_score", "weighted_score", "validation_loss"]
+PhasePatience = Literal["wait", "next", "stop"]
+Weighting = Literal[
+    "fixed", "equal", "log_classes", "uncertainty", "dwa", "dtp", "ramp", "random", "gradnorm", "pcgrad", "mgda",
+    "imtl_g", "upgrad", "cagrad", "nash_mtl",
+]  # fmt: skip
+Sampling = Literal["joint", "proportional", "uniform", "temperature", "annealed", "difficulty"]
+RowSampling = Literal["uniform", "class_balance", "weight_column"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Attention = Literal["auto", "eager", "sdpa"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Preset = Literal["balanced", "classic", "frozen"]
+Preset = Literal["balanced", "progressive", "thorough", "classic", "frozen"]
 
 Delimiter = Literal[",", ";", "\t", "|"]
 Quote = Literal['"', "'", ""]
@@ -40,6 +50,29 @@ HEAD_HELP: dict[HeadShape, str] = {
     "linear": "one linear layer",
     "mlp": "a hidden layer as wide as its input, GELU, dropout, then a linear layer",
 }
+LOSS_HELP: dict[Loss, str] = {
+    "cross_entropy": "the negative logarithm of the right class's probability",
+    "focal": "cross-entropy that looks away from what is easy already (Lin 2017); for rare classes",
+}
+CLASS_WEIGHTS_HELP: dict[ClassWeights, str] = {
+    "none": "every labelled text counts the same",
+    "balanced": "a class counts inversely to its frequency",
+    "effective": "by the effective number of samples (Cui 2019): milder than balanced",
+}
+# the scores that a head of a kind is measured by, the default main score first
+SCORES: dict[TaskKind, tuple[Score, ...]] = {
+    "classification": ("macro_f1", "accuracy", "weighted_f1", "macro_recall"),
+    "token_classification": ("entity_f1", "entity_precision", "entity_recall"),
+}
+SCORE_NAMES: dict[Score, str] = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "macro_recall": "macro recall",
+    "entity_f1": "entity F1",
+    "entity_precision": "entity precision",
+    "entity_recall": "entity recall",
+}
 OPTIMIZER_HELP: dict[Optimizer, str] = {
     "adamw": "Adam with decoupled weight decay",
     "adam": "Adam; weight decay is added to the gradient",
@@ -50,11 +83,54 @@ SCHEDULE_HELP: dict[Schedule, str] = {
     "constant": "unchanged after the warm-up",
 }
 SELECTION_HELP: dict[Selection, str] = {
-    "mean_score": "highest mean over the tasks of the validation macro F1",
-    "validation_loss": "lowest weighted validation loss",
+    "mean_score": "highest mean over the tasks of their main scores on the validation rows",
+    "weighted_score": "the same mean, each task counting by its score weight",
+    "validation_loss": "lowest validation loss, summed with the tasks' loss weights",
+}
+PHASE_PATIENCE_HELP: dict[PhasePatience, str] = {
+    "wait": "patience counts only in the last phase",
+    "next": "when patience ends, the next phase begins at once",
+    "stop": "when patience ends, the run stops in any phase",
+}
+WEIGHTING_HELP: dict[Weighting, str] = {
+    "fixed": "each loss times its task's loss weight, 1 unless you say otherwise",
+    "equal": "every loss counts 1, whatever the loss weights say",
+    "log_classes": "divided by ln(classes), so that every task starts at about 1",
+    "uncertainty": "learned from each task's noise (Kendall 2018)",
+    "dwa": "dynamic weight average: more for a task whose loss falls slowly (Liu 2019)",
+    "dtp": "dynamic task prioritisation: more for a task with a low validation score (Guo 2018)",
+    "ramp": "from the loss weight in the first epoch to the final loss weight in the last",
+    "random": "drawn anew in every step (Lin 2022): a strong and simple baseline",
+    "gradnorm": "learned so that the tasks' gradients are of one size (Chen 2018)",
+    "pcgrad": "gradient surgery: what points against another task is taken out (Yu 2020)",
+    "mgda": "gradient surgery: the shortest combination, which harms no task (Désidéri 2012)",
+    "imtl_g": "gradient surgery: the step goes equally far along every task (Liu 2021)",
+    "upgrad": "gradient surgery: each gradient projected onto what harms no task (Quinton 2024)",
+    "cagrad": "gradient surgery: near the mean, best for the worst task (Liu 2021)",
+    "nash_mtl": "gradient surgery: a bargain between the tasks (Navon 2022)",
+}
+# what a choice needs that requirements.txt does not bring: the modules, and the extra of torchjd that brings them
+WEIGHTING_EXTRAS: dict[Weighting, tuple[tuple[str, ...], str]] = {
+    "cagrad": (("cvxpy", "clarabel"), "cagrad"),
+    "nash_mtl": (("cvxpy", "ecos"), "nash_mtl"),
+}
+SAMPLING_HELP: dict[Sampling, str] = {
+    "joint": "shuffled rows; a row teaches every task it is labelled for",
+    "proportional": "batches of one task, as many as the task has labelled rows",
+    "uniform": "batches of one task, all tasks equally often, in turn",
+    "temperature": "batches of one task, between proportional (1) and equally often (large)",
+    "annealed": "from proportional in the first epoch to almost equally often in the last (Stickland & Murray 2019)",
+    "difficulty": "batches of one task, more for a task with a low validation score",
+}
+ROW_SAMPLING_HELP: dict[RowSampling, str] = {
+    "uniform": "every row once an epoch",
+    "class_balance": "rows drawn so that the classes of a task come equally often",
+    "weight_column": "rows drawn in proportion to a column of numbers",
 }
 PRESET_HELP: dict[Preset, str] = {
     "balanced": "word embeddings frozen, the layers at 5e-5, heads fast: good on 200 rows and on 20,000",
+    "progressive": "heads alone for two epochs, then three layers more at a time, at last all, slowly: gentle",
+    "thorough": "everything trained for longer, lower layers slower: for thousands of rows and an hour",
     "classic": "everything trained at small rates for ten epochs (1e-6 / 1e-5 / 1e-4): careful and slow",
     "frozen": "only the heads learn; the encoder stays exactly as it is: fast, and a strong baseline",
 }
@@ -62,15 +138,26 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "balanced": {
         "epochs": "auto", "batch_size": 32, "patience": 3, "warmup": 0.1, "freeze": ("embeddings",),
         "embeddings_learning_rate": 5e-6, "encoder_learning_rate": 5e-5, "projection_learning_rate": 1e-3,
+        "layer_decay": 1.0,
+    },
+    "progressive": {
+        "epochs": 10, "batch_size": 32, "patience": 3, "warmup": 0.1, "freeze": (),
+        "encoder_learning_rate": 5e-5, "projection_learning_rate": 1e-3, "layer_decay": 1.0,
+        "unfreezing": {"heads_epochs": 2, "layers": 3, "epochs": 2, "last_learning_rate": 1e-5, "last_decay": 0.9},
+    },
+    "thorough": {
+        "epochs": 10, "batch_size": 32, "patience": 4, "warmup": 0.1, "freeze": (),
+        "encoder_learning_rate": 5e-5, "projection_learning_rate": 1e-3, "layer_decay": 0.9,
     },
     "classic": {
         "epochs": 10, "batch_size": 32, "patience": 2, "warmup": 0.1, "freeze": (),
         "embeddings_learning_rate": 1e-6, "encoder_learning_rate": 1e-5, "projection_learning_rate": 1e-4,
-        "head_learning_rate": 1e-4,
+        "head_learning_rate": 1e-4, "layer_decay": 1.0,
     },
     "frozen": {
         "epochs": 20, "batch_size": 32, "patience": 5, "warmup": 0.1, "freeze": ("encoder",),
         "embeddings_learning_rate": 5e-6, "encoder_learning_rate": 5e-5, "projection_learning_rate": 1e-3,
+        "layer_decay": 1.0,
     },
 }  # fmt: skip
 MIN_AUTO_EPOCHS, MIN_AUTO_STEPS = 3, 100
@@ -170,6 +257,9 @@ class DataConfig(Section):
         None, description="Header of the text column, or several whose texts are joined; null: guessed"
     )
     task_columns: Names | None = Field(None, description="Headers of the label columns; null: guessed")
+    weight_column: str | None = Field(
+        None, min_length=1, description="Column of numbers for training.row_sampling weight_column; null: none"
+    )
     separate_tasks: bool | None = Field(
         None, description="Whether columns of one name are different tasks in each file; null: if they share no label"
     )
@@ -194,25 +284,98 @@ class EncoderConfig(Section):
 class TaskConfig(Section):
     """One head. Everything may be left out: it is guessed from the column."""
 
-    kind: TaskKind = Field("classification", description="What the head predicts")
-    labels: Names | None = Field(None, description="The classes, in this order; null: those in the file")
+    kind: TaskKind | None = Field(None, description="classification or token_classification (entities); null: guessed")
+    labels: Names | None = Field(
+        None, description="The classes or entity types, in this order; null: those in the file"
+    )
     merge: dict[str, str] = Field(
         default_factory=dict, description="Labels to read as another one, for instance {Positive: positive}"
     )
     head: HeadShape = Field("linear", description="Shape of the head: linear or mlp")
     dropout: Real = Field(0.1, ge=0, lt=1, description="Dropout of the head's input")
+    loss: Loss = Field("cross_entropy", description="cross_entropy or focal")
+    focal_gamma: Real = Field(2.0, ge=0, le=10, description="How much focal loss looks away from what is easy")
+    label_smoothing: Real = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes")
+    class_weights: ClassWeights = Field("none", description="none, balanced or effective, counted on the training rows")
+    freeze: bool = Field(False, description="Whether this head stays as it is; the same as head.<task> under freeze")
     learning_rate: Rate | None = Field(None, description="This head's own rate; null: training.head_learning_rate")
+    schedule: Schedule | None = Field(None, description="This head's own schedule; null: training.schedule")
     loss_weight: Real = Field(1.0, ge=0, le=1000, description="Factor of this task's loss in the sum")
+    final_loss_weight: Real | None = Field(
+        None, ge=0, le=1000, description="Factor in the last epoch, for training.weighting ramp; null: the same"
+    )
+    score_weight: Real = Field(1.0, ge=0, le=1000, description="Factor of its score, for select_by weighted_score")
+    main_score: Score | None = Field(None, description="The score that counts; null: macro_f1, for entities entity_f1")
 
     @model_validator(mode="after")
-    def _trainable(self) -> TaskConfig:
-        if self.kind != "classification":
-            raise ValueError("entities cannot be trained yet; leave the column out of the tasks")
-        if self.labels is not None and len(self.labels) < 2:
+    def _sensible(self) -> TaskConfig:
+        if self.labels is not None and self.kind != "token_classification" and len(self.labels) < 2:
             raise ValueError("labels: a task needs at least two classes")
         if chain := set(self.merge) & set(self.merge.values()):
             raise ValueError(f'merge: "{min(chain)}" is merged into another label and is one that others merge into')
+        if self.kind and self.main_score and self.main_score not in SCORES[self.kind]:
+            raise ValueError(f"main_score: a {self.kind} head is measured by {', '.join(SCORES[self.kind])}")
         return self
+
+
+class UnfreezingConfig(Section):
+    """Progressive unfreezing: the heads alone first, then more layers from the top, the word embeddings last.
+
+    Howard & Ruder 2018, arXiv:1801.06146.
+    """
+
+    heads_epochs: Whole = Field(2, ge=0, le=1000, description="Epochs in which only the heads and new parts learn")
+    layers: Whole = Field(3, ge=1, le=1000, description="Layers that join in each phase, from the top")
+    epochs: Whole = Field(2, ge=1, le=1000, description="Epochs of each phase; the last one lasts to the end")
+    last_learning_rate: Rate | None = Field(
+        1e-5, description="The layers' rate in the last phase, when all learn; null: as before"
+    )
+    last_decay: Annotated[Real, Field(gt=0, le=1)] | None = Field(
+        0.9, description="Layer-wise decay in the last phase; null: as before"
+    )
+
+
+class PhaseConfig(Section):
+    """One phase of an explicit plan: what learns in it, beside the heads and new parts, and how fast."""
+
+    epochs: Whole = Field(1, ge=1, le=1000, description="How long; the last phase lasts to the end of the run")
+    learn: Annotated[Names, BeforeValidator(_nothing)] = Field(
+        (), description="heads, top.N, layer.N, encoder, embeddings, everything; the heads learn anyway"
+    )
+    encoder_learning_rate: Rate | None = Field(None, description="null: training.encoder_learning_rate")
+    embeddings_learning_rate: Rate | None = Field(None, description="null: training.embeddings_learning_rate")
+    head_learning_rate: Rate | None = Field(None, description="null: each head's own")
+    layer_decay: Annotated[Real, Field(gt=0, le=1)] | None = Field(None, description="null: training.layer_decay")
+
+
+class WeightingOptions(Section):
+    """What the weighting methods leave to be chosen; the defaults are their papers'."""
+
+    temperature: Real = Field(2.0, gt=0, le=100, description="dwa: higher is nearer to equal weights")
+    gamma: Real = Field(1.0, ge=0, le=10, description="dtp: how much a low score counts")
+    smoothing: Real = Field(0.7, ge=0, lt=1, description="dtp: how much of the earlier epochs' score is kept")
+    alpha: Real = Field(1.5, ge=0, le=10, description="gradnorm: how strongly slow tasks are pulled along")
+    learning_rate: Rate = Field(0.025, description="gradnorm, uncertainty: rate of the weights themselves")
+    caution: Real = Field(0.4, ge=0, lt=1, description="cagrad: how far the step may be from the mean (c)")
+
+
+class SamplingOptions(Section):
+    """What the samplers leave to be chosen."""
+
+    temperature: Real = Field(2.0, ge=1, le=100, description="temperature: 1 is proportional, large is uniform")
+    final_exponent: Real = Field(
+        0.2, ge=0, le=1, description="annealed: the exponent in the last epoch; 1 in the first"
+    )
+    balance_task: str | None = Field(
+        None, min_length=1, description="class_balance: whose classes; null: all tasks, averaged"
+    )
+
+
+class CurriculumConfig(Section):
+    """Easiest rows first, by the loss of a simple model on the frozen encoder (Bengio 2009)."""
+
+    start: Real = Field(0.3, gt=0, le=1, description="Share of the rows in the first epoch, the easiest ones")
+    epochs: Whole = Field(2, ge=1, le=1000, description="Epochs until all rows take part")
 
 
 class TrainingConfig(Section):
@@ -220,34 +383,75 @@ class TrainingConfig(Section):
 
     preset: Preset = Field("balanced", description="Where the values left at null come from")
     seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, order and dropout")
+    start_from: str | None = Field(
+        None, min_length=1, description="A run whose checkpoint is learnt on from: its name or folder; null: none"
+    )
     epochs: Annotated[Whole, Field(ge=1, le=1000)] | Literal["auto"] | None = Field(
         None, description="Passes over the training rows; auto: enough for 100 steps, at least 3"
     )
     batch_size: Whole | None = Field(None, ge=1, le=1024, description="Rows of one step")
     freeze: Annotated[Names | None, BeforeValidator(_nothing)] = Field(
         None,
-        description="Parts that stay as they are: everything, encoder, embeddings, layer.0 …, head.<task>, or nothing",
+        description="Parts that stay as they are: everything, encoder, bottom.N, embeddings, layer.0 …, head.<task>, "
+        "or nothing",
+    )
+    unfreezing: UnfreezingConfig | None = Field(None, description="Progressive unfreezing; null: as the preset says")
+    phases: tuple[PhaseConfig, ...] = Field(
+        (), max_length=100, description="Instead: an explicit plan of what learns in which epochs, and how fast"
     )
     optimizer: Optimizer = Field("adamw", description="adamw or adam")
     weight_decay: Real = Field(0.01, ge=0, le=1, description="Weight decay; none on biases and norms")
-    embeddings_learning_rate: Rate | None = Field(None, description="Peak rate of the word embeddings")
-    encoder_learning_rate: Rate | None = Field(None, description="Peak rate of the encoder's layers")
+    embeddings_learning_rate: Rate | None = Field(
+        None, description="Peak rate of the word embeddings; null: one more step of layer_decay below layer.0"
+    )
+    encoder_learning_rate: Rate | None = Field(None, description="Peak rate of the encoder's layers; of the top one")
+    layer_decay: Annotated[Real, Field(gt=0, le=1)] | None = Field(
+        None, description="Factor of the rate from each layer to the one below it; 1: one rate"
+    )
     projection_learning_rate: Rate | None = Field(
         None, description="Peak rate of attention pooling, projection and LayerNorm"
     )
     head_learning_rate: Rate | None = Field(
-        None, description="Peak rate of the heads; null: 1e-2 on a normalised embedding, 1e-3 otherwise"
+        None, description="Peak rate of the heads; null: 1e-2 on a normalised embedding, 1e-3 otherwise, as for entities"
     )
     schedule: Schedule = Field("linear", description="Shape of the rate after the warm-up: linear, cosine, constant")
     warmup: Real | None = Field(None, ge=0, lt=1, description="Fraction of the steps in which the rate rises from 0")
     clip: Real | None = Field(1.0, gt=0, description="Largest gradient norm; null: no clipping")
+    clip_per_task: Real | None = Field(
+        None, gt=0, description="Largest norm of each task's own gradient of the encoder; null: no such clipping"
+    )
     patience: Whole | None = Field(
         None, ge=1, le=1000, description="Epochs without improvement before the run stops early"
     )
-    select_by: Selection = Field("mean_score", description="What makes a checkpoint the best")
+    patience_in_phases: PhasePatience = Field(
+        "wait", description="While parts are still to be unfrozen patience waits, begins the next phase, or stops"
+    )
+    select_by: Selection = Field("mean_score", description="mean_score, weighted_score or validation_loss")
+    weighting: Weighting = Field("fixed", description="How the tasks' losses become one step; see GUIDE.md")
+    weighting_options: WeightingOptions = Field(
+        default_factory=WeightingOptions, description="Of the chosen weighting; the others do not look at them"
+    )
+    sampling: Sampling = Field("joint", description="Which rows make a batch; see GUIDE.md")
+    row_sampling: RowSampling = Field("uniform", description="How often each row comes in an epoch")
+    sampling_options: SamplingOptions = Field(
+        default_factory=SamplingOptions, description="Of the chosen sampling; the others do not look at them"
+    )
+    curriculum: CurriculumConfig | None = Field(None, description="Easiest rows first; null: all rows from the start")
+    conflict_every: Annotated[Whole, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="Steps between two looks at gradient conflict; auto: within 5 % of the time; 0: never"
+    )
+    stay_close: Real = Field(
+        0.0, ge=0, le=1000, description="Weight of a loss that keeps embeddings near those of the start; 0: none"
+    )
     precision: Precision = Field("auto", description="auto: the fastest this processor does accurately enough")
     attention: Attention = Field("auto", description="auto: the fastest this processor does; eager or sdpa")
     device: Device = Field("auto", description="auto: CUDA, else MPS, else CPU")
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> TrainingConfig:
+        if self.unfreezing is not None and self.phases:
+            raise ValueError("give either unfreezing or phases, not both")
+        return self
 
 
 class RunConfig(Section):
@@ -260,6 +464,15 @@ class RunConfig(Section):
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="How the model learns")
 
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        ramped = [name for name, task in self.tasks.items() if task.final_loss_weight is not None]
+        if ramped and self.training.weighting != "ramp":
+            raise ValueError(f"tasks.{ramped[0]}.final_loss_weight needs training.weighting=ramp")
+        if (self.training.row_sampling == "weight_column") != (self.data.weight_column is not None):
+            raise ValueError("training.row_sampling=weight_column and data.weight_column go together; set both or none")
+        return self
+
 
 def resolve(config: RunConfig, training_rows: int) -> RunConfig:
     """Replace what the preset and the data decide by its value, so that the saved run says what ran.
@@ -270,20 +483,32 @@ def resolve(config: RunConfig, training_rows: int) -> RunConfig:
     """
     given = {key: value for key, value in config.training.model_dump().items() if value is not None}
     values = {**PRESETS[config.training.preset], **given}
+    if config.training.phases:
+        values["unfreezing"] = None
     if config.training.clip is None:
         values["clip"] = None
+    tasks = config.tasks
     if values.get("head_learning_rate") is None:
         values["head_learning_rate"] = 1e-2 if config.encoder.normalize else 1e-3
+        tasks = {name: _with_token_rate(task) for name, task in config.tasks.items()}
     if values["epochs"] == "auto":
         steps_per_epoch = max(1, -(-training_rows // values["batch_size"]))
-        values["epochs"] = max(MIN_AUTO_EPOCHS, -(-MIN_AUTO_STEPS // steps_per_epoch))
-    return config.model_copy(update={"training": TrainingConfig(**values)})
+        phased = sum(phase.epochs for phase in config.training.phases)
+        values["epochs"] = phased or max(MIN_AUTO_EPOCHS, -(-MIN_AUTO_STEPS // steps_per_epoch))
+    return config.model_copy(update={"training": TrainingConfig(**values), "tasks": tasks})
+
+
+def _with_token_rate(task: TaskConfig) -> TaskConfig:
+    """Give a head of entities, whose input is never normalised, its rate."""
+    if task.kind != "token_classification" or task.learning_rate is not None:
+        return task
+    return task.model_copy(update={"learning_rate": 1e-3})
 
 
 def task_specs(config: RunConfig) -> tuple[TaskSpec, ...]:
     """Return the tasks of a prepared run, whose labels are all known."""
     keys = task_keys(config.tasks)
     return tuple(
-        TaskSpec(name=name, key=keys[name], kind=task.kind, labels=task.labels or ())
+        TaskSpec(name=name, key=keys[name], kind=task.kind or "classification", labels=task.labels or ())
         for name, task in config.tasks.items()
     )

@@ -162,6 +162,8 @@ def _key(name: str) -> str:
 
 
 def _scalar(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = [part.model_dump(exclude_defaults=True) if isinstance(part, Section) else part for part in value]
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10**9)
     return text.removesuffix("\n").removesuffix("...").removesuffix("\n")
 

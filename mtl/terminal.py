@@ -8,12 +8,15 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mtl.config import SCORE_NAMES
+
 if TYPE_CHECKING:
     from mtl.config import RunConfig
     from mtl.data.preparing import Understood
     from mtl.inference.checks import Checks
     from mtl.runs.worker import StopRequest
     from mtl.training.events import EpochEnd, Event
+    from mtl.training.metrics import Evaluation
 
 Result = TypeVar("Result")
 
@@ -101,11 +104,25 @@ def _epoch_line(event: EpochEnd) -> str:
     parts = [f"epoch {event.epoch}", f"train loss {event.train.loss:.3f}"]
     if event.validation:
         parts.append(f"validation loss {event.validation.loss:.3f}")
-        parts += [
-            f"{task} accuracy {scores['accuracy']:.3f} F1 {scores['macro_f1']:.3f}"
-            for task, scores in event.validation.scores.items()
-        ]
+        parts += [f"{task} {_main(event.validation, task)}" for task in event.validation.scores]
     return " | ".join(parts) + (" | best" if event.improved else "")
+
+
+def compared(found: dict[str, Any]) -> str:
+    """Say what a comparison of joint and single training found, a task a line."""
+    lines = [
+        f"{one['task']} {SCORE_NAMES[one['metric']]}: jointly {one['joint']:.3f}, alone {one['alone']:.3f}, "
+        f"difference {one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
+        for one in found["tasks"]
+    ]
+    return "\n".join([*lines, found["sentence"]])
+
+
+def _main(scored: Evaluation, task: str) -> str:
+    """Say the score that counts, and the accuracy where there is one."""
+    scores, main = scored.scores[task], scored.main[task]
+    named = {name: value for name, value in scores.items() if name in (main, "accuracy")}
+    return " ".join(f"{SCORE_NAMES[name]} {value:.3f}" for name, value in sorted(named.items()))
 
 
 def near_groups(understood: Understood, config: RunConfig) -> tuple[tuple[int, ...], ...] | None:
@@ -125,4 +142,4 @@ def look_deeper(understood: Understood, config: RunConfig) -> Checks:
     from mtl.inference.checks import check
     from mtl.settings import settings
 
-    return with_progress(check(understood.texts, understood.cells, config.encoder.name, settings().cache_dir))
+    return with_progress(check(understood.texts, understood.labels, config.encoder.name, settings().cache_dir))

@@ -5,12 +5,16 @@ B texts, T tokens of the longest text of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mtl.data.entities import Span, spans_or_none
+from mtl.errors import CheckpointError
 
 if TYPE_CHECKING:
     from mtl.data.splitting import Examples
@@ -19,7 +23,27 @@ IGNORE_INDEX = -100
 BUCKET_BATCHES = 50
 TOKEN_BUDGET = 2048
 
-Encode = Callable[[Sequence[str]], Tensor]
+Offsets = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What tokenising some texts gave beside the ids.
+
+    Attributes:
+        texts: As typed.
+        offsets: For each text and token the characters it stands for, the end excluded; (0, 0) for special tokens.
+    """
+
+    texts: tuple[str, ...]
+    offsets: tuple[Offsets, ...]
+
+
+class LabelEncoder(Protocol):
+    """What this module needs of a head."""
+
+    def encode(self, cells: Sequence[str], encoding: Encoding) -> Tensor | list[Tensor]:
+        """Turn label cells into targets. Shape: (N,), or one (T,) for each text."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +51,21 @@ class Batch:
     """What one step needs.
 
     Attributes:
-        features: The encoder's inputs, shape (B, T) each; or `sentence_embedding` computed before, shape (B, D).
-        labels: Task key -> class indices, `IGNORE_INDEX` where the cell is empty. Shape: (B,)
+        features: The encoder's inputs, shape (B, T) each; or what it gave before: `sentence_embedding`, shape (B, D),
+            and, if a head reads them, `token_embeddings`, shape (B, T, D).
+        labels: Task key -> class indices, `IGNORE_INDEX` where there is nothing to learn. Shape: (B,) or (B, T)
         indices: Position of each text among the examples.
+        encoding: The texts, and where their tokens are in them.
+        spans: For tasks of entities, task key -> those of each text; None where a text is not annotated.
+        tasks: Task keys that this batch teaches; None: all.
     """
 
     features: dict[str, Tensor]
     labels: dict[str, Tensor]
     indices: list[int]
+    encoding: Encoding
+    spans: dict[str, list[tuple[Span, ...] | None]]
+    tasks: tuple[str, ...] | None = None
 
 
 class Tokenised:
@@ -42,13 +73,15 @@ class Tokenised:
 
     Args:
         examples: Texts and label cells.
-        tokenizer: A Hugging Face tokenizer.
+        tokenizer: A fast Hugging Face tokenizer, which knows where its tokens are in the text.
         max_length: Longest text in tokens; the rest is cut.
-        encoders: Task key -> (task name, the head's `encode`).
+        heads: Task key -> (task name, its head).
 
     Attributes:
         lengths: Tokens of each text.
         embeddings: Set when nothing in the encoder learns: batches then hold these instead of tokens. Shape: (N, D).
+        token_embeddings: Likewise, one (T, D) for each text; set only if a head reads them.
+        labels: Task key -> targets. Shape: (N,), or one (T,) for each text.
     """
 
     def __init__(
@@ -56,31 +89,58 @@ class Tokenised:
         examples: Examples,
         tokenizer: Any,
         max_length: int,
-        encoders: Mapping[str, tuple[str, Encode]],
+        heads: Mapping[str, tuple[str, LabelEncoder]],
     ) -> None:
         self.examples = examples
         self._tokenizer = tokenizer
-        self._tokens = tokenise(examples.texts, tokenizer, max_length)
+        self._tokens, offsets = tokenise_with_offsets(examples.texts, tokenizer, max_length)
+        self.encoding = Encoding(tuple(examples.texts), offsets)
         self.embeddings: Tensor | None = None
+        self.token_embeddings: list[Tensor] | None = None
         self.lengths = [len(ids) for ids in self._tokens["input_ids"]]
-        self._labels = {key: encode(examples.cells[name]) for key, (name, encode) in encoders.items()}
+        self.labels = {key: head.encode(examples.cells[name], self.encoding) for key, (name, head) in heads.items()}
+        self._spans = {
+            key: spans_or_none(examples.texts, examples.cells[name])
+            for key, (name, _) in heads.items()
+            if isinstance(self.labels[key], list)
+        }
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """Cut out one batch, padded to its own longest text."""
+    def batch(self, indices: Sequence[int], tasks: tuple[str, ...] | None = None) -> Batch:
+        """Cut out one batch, padded to its own longest text.
+
+        Args:
+            indices: Its rows.
+            tasks: Task keys that it teaches; None: all.
+        """
         chosen = list(indices)
-        labels = {key: values[chosen] for key, values in self._labels.items()}
-        if self.embeddings is not None:
-            return Batch({"sentence_embedding": self.embeddings[chosen]}, labels, chosen)
-        features = pad({name: [rows[i] for i in chosen] for name, rows in self._tokens.items()}, self._tokenizer)
-        return Batch(features, labels, chosen)
+        labels = {key: _cut(values, chosen) for key, values in self.labels.items()}
+        encoding = Encoding(
+            tuple(self.encoding.texts[i] for i in chosen), tuple(self.encoding.offsets[i] for i in chosen)
+        )
+        spans = {key: [values[i] for i in chosen] for key, values in self._spans.items()}
+        return Batch(self._features(chosen), labels, chosen, encoding, spans, tasks)
+
+    def _features(self, chosen: list[int]) -> dict[str, Tensor]:
+        if self.embeddings is None:
+            return pad({name: [rows[i] for i in chosen] for name, rows in self._tokens.items()}, self._tokenizer)
+        found = {"sentence_embedding": self.embeddings[chosen]}
+        if self.token_embeddings is not None:
+            found["token_embeddings"] = pad_sequence([self.token_embeddings[i] for i in chosen], batch_first=True)
+        return found
 
     def batches(self, order: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Cut out the batches of an epoch, one after the other."""
+        """Cut out the batches of an order, one after the other."""
         for indices in order:
             yield self.batch(indices)
+
+
+def _cut(values: Tensor | list[Tensor], chosen: list[int]) -> Tensor:
+    if isinstance(values, Tensor):
+        return values[chosen]
+    return pad_sequence([values[i] for i in chosen], batch_first=True, padding_value=IGNORE_INDEX)
 
 
 def tokenise(texts: Sequence[str], tokenizer: Any, max_length: int) -> dict[str, list[list[int]]]:
@@ -90,9 +150,27 @@ def tokenise(texts: Sequence[str], tokenizer: Any, max_length: int) -> dict[str,
     return dict(tokenizer(list(texts), truncation=True, max_length=max_length, padding=False))
 
 
+def tokenise_with_offsets(
+    texts: Sequence[str], tokenizer: Any, max_length: int
+) -> tuple[dict[str, list[list[int]]], tuple[Offsets, ...]]:
+    """Turn texts into token lists as `tokenise` does, and say which characters each token stands for.
+
+    Raises:
+        CheckpointError: The tokenizer does not know; only "fast" ones do.
+    """
+    if not texts:
+        return tokenise(texts, tokenizer, max_length), ()
+    if not tokenizer.is_fast:
+        raise CheckpointError("This encoder's tokenizer does not say where its tokens are; choose one with a fast one.")
+    found = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, return_offsets_mapping=True)
+    offsets = tuple(tuple((start, end) for start, end in row) for row in found.pop("offset_mapping"))
+    return dict(found), offsets
+
+
 def pad(tokens: dict[str, list[list[int]]], tokenizer: Any) -> dict[str, Tensor]:
     """Pad token lists to their longest. Shape of each result: (B, T)."""
-    return dict(tokenizer.pad(tokens, padding=True, return_tensors="pt"))
+    # on the right, whatever the tokenizer's own side: labels of tokens are padded there too
+    return dict(tokenizer.pad(tokens, padding=True, padding_side="right", return_tensors="pt"))
 
 
 def shuffled_buckets(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> list[list[int]]:

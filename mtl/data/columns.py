@@ -21,9 +21,10 @@ from mtl.data.reading import Table, is_missing, quoted
 from mtl.errors import DataError, LimitError
 from mtl.settings import settings
 
-Role = Literal["text", "task", "entities", "split", "group", "ignored"]
+Role = Literal["text", "task", "entities", "split", "group", "weight", "ignored"]
 Side = Literal["train", "validation", "test"]
 
+TASK_ROLES = ("task", "entities")
 SPLIT_NAMES = ("split", "set", "subset", "partition", "fold", "dataset split", "data split")
 SIDE_WORDS: dict[str, Side] = {
     "train": "train", "training": "train", "valid": "validation", "validation": "validation", "val": "validation",
@@ -37,7 +38,7 @@ class Column:
 
     Attributes:
         name: The header, verbatim.
-        role: `text`, `task`, `entities`, `split`, `group` or `ignored`.
+        role: `text`, `task`, `entities`, `split`, `group`, `weight` or `ignored`.
         reason: Why, in a few words.
         counts: For a task, how many rows carry each class, the most frequent first.
         missing: How many cells are empty.
@@ -57,7 +58,7 @@ class Columns:
     Attributes:
         all: Every column, in the table's order.
         text: The text column; several if their texts are joined.
-        tasks: The columns to learn, in the order of the heads.
+        tasks: The columns to learn, in the order of the heads: classes and entities.
     """
 
     all: tuple[Column, ...]
@@ -80,6 +81,7 @@ class _Wanted:
     tasks: tuple[str, ...] | None
     split: str | None
     group: str | None
+    weight: str | None
 
 
 def join_texts(table: Table, names: Sequence[str]) -> list[str]:
@@ -117,6 +119,7 @@ def understand(
     *,
     split_column: str | None = None,
     group_column: str | None = None,
+    weight_column: str | None = None,
 ) -> Columns:
     """Decide the role of every column: what the person named is that, the rest is guessed.
 
@@ -126,6 +129,7 @@ def understand(
         task_columns: The task columns; each must be usable as a task.
         split_column: The column with ready-made sides; empty: none.
         group_column: The column whose equal values stay on one side of the split.
+        weight_column: The column that says how often a row is drawn.
 
     Raises:
         DataError: A named column does not exist or cannot be what it is named for.
@@ -133,48 +137,51 @@ def understand(
     """
     named = (text_column,) if isinstance(text_column, str) else tuple(text_column or ()) or None
     tasks = tuple(task_columns) if task_columns is not None else None
-    wanted = _Wanted(named, tasks, split_column, group_column)
+    wanted = _Wanted(named, tasks, split_column, group_column, weight_column)
     text = wanted.text or (find_text_column(table),)
     _check_wanted(table, text, wanted)
     split = (
         wanted.split
         if wanted.split is not None
-        else _find_split_column(table, {*text, *(wanted.tasks or ()), wanted.group})
+        else _find_split_column(table, {*text, *(wanted.tasks or ()), wanted.group, wanted.weight})
     )
+    chosen: dict[str | None, tuple[Role, str]] = {
+        split: ("split", "chosen by you" if wanted.split else "says train, validation or test"),
+        wanted.group: ("group", "chosen by you: equal values stay on one side"),
+        wanted.weight: ("weight", "chosen by you: how often a row is drawn"),
+    }
     columns: list[Column] = []
     for name, cells in table.columns.items():
         if name in text:
             column = Column(name, "text", _text_reason(wanted, text), {}, count_missing(cells))
-        elif name == split:
-            reason = "chosen by you" if wanted.split else "says train, validation or test"
-            column = Column(name, "split", reason, {}, count_missing(cells))
-        elif name == wanted.group:
-            column = Column(name, "group", "chosen by you: equal values stay on one side", {}, count_missing(cells))
+        elif name in chosen:
+            role, reason = chosen[name]
+            column = Column(name, role, reason, {}, count_missing(cells))
         else:
             column = look(name, cells)
             if wanted.tasks is not None:
                 column = _obey(column, cells, name in wanted.tasks)
-            elif column.role == "task" and sum(other.role == "task" for other in columns) == settings().max_tasks:
+            elif column.role in TASK_ROLES and sum(o.role in TASK_ROLES for o in columns) == settings().max_tasks:
                 reason = f"there are {settings().max_tasks} tasks already"
                 column = replace(column, role="ignored", reason=reason, counts={})
         columns.append(column)
-    found = tuple(column.name for column in columns if column.role == "task")
+    found = tuple(column.name for column in columns if column.role in TASK_ROLES)
     # in the person's order, which is the order of the heads
     return Columns(tuple(columns), text, found if tasks is None else tasks)
 
 
 def _check_wanted(table: Table, text: tuple[str, ...], wanted: _Wanted) -> None:
     tasks = wanted.tasks or ()
-    others = [name for name in (wanted.split, wanted.group) if name]
+    others = [name for name in (wanted.split, wanted.group, wanted.weight) if name]
     for name in (*text, *tasks, *others):
         table.column(name)
     for name in (*tasks, *others):
         if name in text:
-            what = "a task" if name in tasks else "the split or the group column"
+            what = "a task" if name in tasks else "the split, group or weight column"
             raise DataError(f'"{name}" is the text column, so it cannot be {what} as well.')
     for name in others:
         if name in tasks:
-            raise DataError(f'"{name}" is a task, so it cannot be the split or the group column as well.')
+            raise DataError(f'"{name}" is a task, so it cannot be the split, group or weight column as well.')
     if len(tasks) > settings().max_tasks:
         raise LimitError(f"{len(tasks)} tasks are too many; at most {settings().max_tasks} are accepted.")
 
@@ -204,10 +211,9 @@ def _find_split_column(table: Table, taken: set[str | None]) -> str:
 def _obey(column: Column, cells: list[str], chosen: bool) -> Column:
     """Follow the person's choice of tasks, unless the column cannot be one."""
     if not chosen:
-        role: Role = "entities" if column.role == "entities" else "ignored"
-        return replace(column, role=role, reason=column.reason if role == "entities" else "not chosen", counts={})
+        return replace(column, role="ignored", reason="not chosen", counts={})
     if column.role == "entities":
-        raise DataError(f'Column "{column.name}" holds entities, which cannot be trained yet; choose other columns.')
+        return replace(column, reason="chosen by you")
     if several := several_labels(cells):
         raise DataError(
             f'Column "{column.name}" holds several labels in a cell, such as "{several}". '
@@ -228,7 +234,7 @@ def look(name: str, cells: list[str]) -> Column:
         return Column(name, "ignored", "empty", {}, missing)
     if form := entity_form(sample):
         what = {"tags": "entity tags, one a word", "spans": "entity spans"}[form]
-        return Column(name, "entities", f"{what}; not trained yet", {}, missing)
+        return Column(name, "entities", what, {}, missing)
     counts = count_labels(cells)
     reason = why_not_a_task(counts, len(cells) - missing)
     if reason:

@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from sys import intern
 from typing import Any, Literal
@@ -238,6 +239,7 @@ def _offset(item: dict[str, Any], name: str, number: int) -> int:
     return value
 
 
+@lru_cache(maxsize=4096)
 def in_word(character: str) -> bool:
     """Say whether a character is a letter, a digit or an accent on one, of a script that separates its words."""
     known = character.isalpha() or character.isdecimal() or unicodedata.category(character).startswith("M")

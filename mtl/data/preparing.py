@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from mtl.config import RunConfig, TaskConfig, resolve
 from mtl.data.columns import Columns, join_texts, understand
 from mtl.data.entities import EntityColumn, read_entity_column
@@ -13,6 +15,7 @@ from mtl.data.reading import Table, is_missing, quoted
 from mtl.data.sameness import normalised
 from mtl.data.splitting import SIDES, Split, Splits, count_leaks, group_rows, split_counts, split_rows, take_splits
 from mtl.errors import ConfigError, DataError
+from mtl.tasks import TaskKind
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,24 @@ class Understood:
 
     @property
     def cells(self) -> dict[str, list[str]]:
-        """Task name -> its cells."""
-        return {name: self.table.columns[name] for name in self.columns.tasks}
+        """Task name -> its cells; a cell of entities that cannot be read counts as empty."""
+        return {name: self._cells(name) for name in self.columns.tasks}
+
+    def _cells(self, name: str) -> list[str]:
+        column = self.table.columns[name]
+        if name not in self.entities:
+            return column
+        return ["" if spans is None else cell for cell, spans in zip(column, self.entities[name].spans, strict=True)]
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """Classification task -> its cells."""
+        return {name: self.table.columns[name] for name in self.columns.tasks if name not in self.entities}
+
+    @property
+    def entity_types(self) -> dict[str, list[tuple[str, ...] | None]]:
+        """Task of entities -> the types in each row; None where it is not annotated."""
+        return {name: _types(self.entities[name]) for name in self.columns.tasks if name in self.entities}
 
 
 @dataclass(frozen=True)
@@ -108,8 +127,15 @@ def understand_table(table: Table, config: RunConfig) -> Understood:
         tasks = tuple(config.tasks)
     table = merge_labels(table, config.tasks)
     columns = understand(
-        table, data.text_column, tasks, split_column=data.split.column, group_column=data.split.group_column
+        table,
+        data.text_column,
+        tasks,
+        split_column=data.split.column,
+        group_column=data.split.group_column,
+        weight_column=data.weight_column,
     )
+    if data.weight_column:
+        read_weights(table, data.weight_column)
     texts = join_texts(table, columns.text)
     entities = {name: read_entity_column(texts, table.columns[name]) for name in columns.named("entities")}
     return Understood(table, columns, texts, [normalised(text) for text in texts], entities)
@@ -131,7 +157,7 @@ def divide(understood: Understood, config: RunConfig, near: Sequence[Sequence[in
         DataError: There is no task, or too few rows.
         ConfigError: Near duplicates are to stay together and were not looked for.
     """
-    cells, settings, table = understood.cells, config.data.split, understood.table
+    settings, table = config.data.split, understood.table
     require_tasks(understood.columns)
     if settings.near_duplicates is not None and near is None:
         raise ConfigError("data.split.near_duplicates: the near duplicates were not looked for yet.")
@@ -141,14 +167,14 @@ def divide(understood: Understood, config: RunConfig, near: Sequence[Sequence[in
     side_column = next(iter(understood.columns.named("split")), None)
     split = split_rows(
         understood.texts,
-        cells,
+        understood.labels,
         fractions=(settings.train, settings.validation, settings.test),
         seed=settings.seed,
         groups=groups,
-        entity_types={name: _types(column) for name, column in understood.entities.items()},
+        entity_types=understood.entity_types,
         given=table.columns[side_column] if side_column else None,
     )
-    _check_training_rows(cells, split)
+    _check_training_rows(understood, split)
     return Division(split, groups, count_leaks(groups, split), _split_notes(understood, split, side_column))
 
 
@@ -164,8 +190,7 @@ def complete(understood: Understood, division: Division, config: RunConfig) -> P
         raise DataError(f'tasks: "{unused[0]}" is not one of the task columns {quoted(names)}.')
     tasks = {}
     for name in names:
-        task = config.tasks.get(name, TaskConfig())
-        tasks[name] = task.model_copy(update={"labels": _labels(understood, name, task)})
+        tasks[name] = _settled(understood, name, config.tasks.get(name, TaskConfig()))
     data = config.data.model_copy(update={"text_column": understood.columns.text, "task_columns": names})
     filled = config.model_copy(update={"data": data, "tasks": tasks})
     return Prepared(resolve(filled, len(division.split.train)), understood, division)
@@ -175,7 +200,28 @@ def cut(table: Table, config: RunConfig, split: Split) -> Splits:
     """Cut the examples of a prepared run out of its table."""
     table = merge_labels(table, config.tasks)
     texts = join_texts(table, config.data.text_column or ())
-    return take_splits(texts, {name: table.column(name) for name in config.tasks}, split)
+    weights = read_weights(table, config.data.weight_column) if config.data.weight_column else ()
+    return take_splits(texts, {name: table.column(name) for name in config.data.task_columns or ()}, split, weights)
+
+
+def read_weights(table: Table, column: str) -> list[float]:
+    """Read how often each row is to be drawn; an empty cell is 1.
+
+    Raises:
+        DataError: A cell is not a number from 0, or all are 0.
+    """
+    weights = []
+    for index, cell in enumerate(table.column(column)):
+        try:
+            weight = 1.0 if is_missing(cell) else float(cell)
+        except ValueError:
+            weight = math.nan
+        if not 0 <= weight < math.inf:
+            raise DataError(f'Row {table.place(index)}: {column} "{cell[:40]}" is not a weight; give a number from 0.')
+        weights.append(weight)
+    if not any(weights):
+        raise DataError(f'Every weight in "{column}" is 0, so no row would be drawn.')
+    return weights
 
 
 def _types(column: EntityColumn) -> list[tuple[str, ...] | None]:
@@ -200,22 +246,40 @@ def _no_task(columns: Columns) -> str:
             f'Column "{several[0].name}" holds {several[0].reason.removesuffix("; not trained yet")}. '
             "Tasks with several labels per text cannot be trained yet; keep one label in each cell."
         )
-    if entities := columns.named("entities"):
-        return (
-            f'The only labels are the entities in "{entities[0]}", which cannot be trained yet. '
-            "Add a column with a few different values."
-        )
     return (
         "No column looks like labels. A task needs a column with a few different values; "
         f"the file has {quoted([column.name for column in columns.all])}."
     )
 
 
+def _settled(understood: Understood, name: str, task: TaskConfig) -> TaskConfig:
+    """Fill in a task's kind and labels.
+
+    Raises:
+        ConfigError: It is to be of another kind than its column is.
+        DataError: A label is not among those that are listed.
+    """
+    kind: TaskKind = "token_classification" if name in understood.entities else "classification"
+    if task.kind not in (None, kind):
+        what = "one entity tag a word or entity spans" if name in understood.entities else "one label a text"
+        raise ConfigError(f'tasks.{name}.kind is {task.kind}, but the column "{name}" holds {what}.')
+    values = task.model_dump() | {"kind": kind, "labels": _labels(understood, name, task)}
+    try:
+        return TaskConfig(**values)
+    except ValidationError as error:  # what is legal for one kind only
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"tasks.{name}.{reason}.") from None
+
+
 def _labels(understood: Understood, name: str, task: TaskConfig) -> tuple[str, ...]:
     """Return the classes: those the person listed, in that order, else those in the file, sorted."""
+    entities = understood.entities.get(name)
     if task.labels is None:
-        return tuple(sort_labels(understood.columns[name].counts))
-    check_labels(understood.table, name, task.labels)
+        return tuple(sort_labels(entities.types if entities else understood.columns[name].counts))
+    if entities is None:
+        check_labels(understood.table, name, task.labels)
+    elif unknown := sorted(set(entities.types) - set(task.labels)):
+        raise DataError(f'The entity type "{unknown[0]}" in "{name}" is not one of {quoted(task.labels)}. Add it.')
     return task.labels
 
 
@@ -245,20 +309,24 @@ def sort_labels(labels: Sequence[str] | dict[str, int]) -> list[str]:
     return sorted(labels, key=lambda label: (numbers[label], label))
 
 
-def _check_training_rows(cells: dict[str, list[str]], split: Split) -> None:
-    for name, column in cells.items():
+def _check_training_rows(understood: Understood, split: Split) -> None:
+    for name, column in understood.labels.items():
         found = {column[row] for row in split.train if not is_missing(column[row])}
         if len(found) < 2:
             raise DataError(
                 f'Too few rows: the training rows hold {len(found)} class of "{name}"; at least two are needed. '
                 "Add rows, or make the training fraction larger."
             )
+    for name, types in understood.entity_types.items():
+        if not any(types[row] for row in split.train):
+            raise DataError(f'The training rows hold no entity of "{name}". Add some, or leave the column out.')
 
 
 def _split_notes(understood: Understood, split: Split, side_column: str | None) -> tuple[str, ...]:
     """Say what a person would not expect: rows left out of a ready-made split, and classes on one side only."""
     notes = []
     cells = understood.cells
+    counted = split_counts(understood.labels, split, understood.entity_types)
     if side_column:
         notes.append(
             f'The sides are those of the column "{side_column}"; a side it does not name is cut from training.'
@@ -271,7 +339,7 @@ def _split_notes(understood: Understood, split: Split, side_column: str | None) 
         if left:
             notes.append(f"{left:,} training or validation rows repeat a text of a later side: left out.")
     for task in cells:
-        counts = split_counts({task: cells[task]}, split)
+        counts = [entry for entry in counted if entry["task"] == task]
         alone = [entry["label"] for entry in counts if not entry["validation"] and not entry["test"]]
         if alone and (split.validation or split.test):
             notes.append(f'"{task}": {quoted(alone, 6)} — too few rows to divide, so they are in training only.')

@@ -74,8 +74,8 @@ def profile(understood: Understood) -> Profile:
     bare = _bare(texts, cells)
     duplicates = _duplicates(understood.keys)
     alike = _alike(duplicates, texts)
-    contradictions = {task: _clashing(alike, column) for task, column in cells.items()}
-    merges = [merge for task in cells for merge in _merges(task, understood.columns[task].counts)]
+    contradictions = {task: _clashing(alike, column) for task, column in understood.labels.items()}
+    merges = [merge for task in understood.labels for merge in _merges(task, understood.columns[task].counts)]
     found = [Problem("reading", (), note) for note in table.notes]
     found += about(table, "no text", empty, "without a text: left out")
     if cells:
@@ -87,7 +87,7 @@ def profile(understood: Understood) -> Profile:
     repeated = [row for group in duplicates for row in group[1:]]
     found += about(table, "duplicate", repeated, "repeating an earlier text: kept on the same side of the split")
     found += [_merge_problem(merge, cells[merge.task]) for merge in merges]
-    found += [problem for task in cells for problem in _rare(task, understood.columns[task].counts)]
+    found += [problem for task in understood.labels for problem in _rare(task, understood.columns[task].counts)]
     usable = len(texts) - len(empty) - len(bare)
     return Profile(len(texts), usable, coverage, duplicates, contradictions, tuple(merges), tuple(found))
 

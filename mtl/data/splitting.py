@@ -42,11 +42,13 @@ class Examples:
         texts: One text per example.
         cells: Task name -> one cell per example; an empty cell is a missing label.
         rows: For each example, its index in the table.
+        weights: For each example, how often it is to be drawn; empty if nothing says so.
     """
 
     texts: tuple[str, ...]
     cells: Mapping[str, tuple[str, ...]]
     rows: tuple[int, ...]
+    weights: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -57,6 +59,7 @@ class Examples:
             tuple(self.texts[i] for i in indices),
             {task: tuple(cells[i] for i in indices) for task, cells in self.cells.items()},
             tuple(self.rows[i] for i in indices),
+            tuple(self.weights[i] for i in indices) if self.weights else (),
         )
 
 
@@ -111,12 +114,12 @@ def split_rows(
 
     Args:
         texts: One text per row; rows with an empty text belong to no side.
-        cells: Task name -> one label cell per row; rows without any label belong to no side.
+        cells: Classification task -> one label cell per row.
         fractions: Of train, validation and test; they add up to 1, and the last two may be 0.
         seed: Same seed, same split.
         groups: Rows with the same number stay together; by default those whose texts are equal (`group_rows`).
-        entity_types: Column name -> the entity types in each row, None where it is not annotated; they are spread
-            evenly like labels.
+        entity_types: Task of entities -> the types in each row, None where it is not annotated; they are spread
+            evenly like labels. A row with neither a label nor an annotation belongs to no side.
         given: The side each row is to be on, in words; empty where it is open. A side that no row names is cut out
             of the training rows. Where a group reaches over several sides, its training rows and then its validation
             rows belong to no side, so that nothing is tested that was learnt.
@@ -126,9 +129,10 @@ def split_rows(
     """
     groups = group_rows(texts) if groups is None else groups
     members: dict[int, list[int]] = defaultdict(list)
-    columns = list(cells.values())
+    columns, kinds = list(cells.values()), list((entity_types or {}).values())
     for row, text in enumerate(texts):
-        if not is_missing(text) and any(not is_missing(column[row]) for column in columns):
+        labelled = any(not is_missing(column[row]) for column in columns) or any(k[row] is not None for k in kinds)
+        if labelled and not is_missing(text):
             members[groups[row]].append(row)
     if not members:
         raise DataError("No row has both a text and a label.")
@@ -222,14 +226,16 @@ def count_leaks(groups: Sequence[int], split: Split) -> int:
     return len(leaking)
 
 
-def split_counts(cells: Mapping[str, Sequence[str]], split: Split) -> list[dict[str, Any]]:
-    """Count the rows of each side, for people: one entry per task and class, the most frequent first."""
+def split_counts(
+    cells: Mapping[str, Sequence[str]], split: Split, entity_types: Mapping[str, Sequence[Labels]] | None = None
+) -> list[dict[str, Any]]:
+    """Count the rows of each side, for people: one entry per task and class or entity type, the most frequent first."""
     entries: list[dict[str, Any]] = []
-    for task, column in cells.items():
-        sides = {side: Counter(column[row] for row in getattr(split, side)) for side in SIDES}
-        totals: Counter[str] = Counter()
-        for counts in sides.values():
-            totals.update({label: count for label, count in counts.items() if not is_missing(label)})
+    labels = {task: [() if is_missing(cell) else (cell,) for cell in column] for task, column in cells.items()}
+    labels |= {task: [types or () for types in rows] for task, rows in (entity_types or {}).items()}
+    for task, rows in labels.items():
+        sides = {side: Counter(label for row in getattr(split, side) for label in rows[row]) for side in SIDES}
+        totals: Counter[str] = sum(sides.values(), Counter())
         entries += [
             {"task": task, "label": label} | {side: counts[label] for side, counts in sides.items()}
             for label, _ in totals.most_common()
@@ -237,9 +243,10 @@ def split_counts(cells: Mapping[str, Sequence[str]], split: Split) -> list[dict[
     return entries
 
 
-def take_splits(texts: Sequence[str], cells: Mapping[str, Sequence[str]], split: Split) -> Splits:
+def take_splits(
+    texts: Sequence[str], cells: Mapping[str, Sequence[str]], split: Split, weights: Sequence[float] = ()
+) -> Splits:
     """Cut the three sides out of the table's columns."""
-    everything = Examples(
-        tuple(texts), {task: tuple(column) for task, column in cells.items()}, tuple(range(len(texts)))
-    )
+    columns = {task: tuple(column) for task, column in cells.items()}
+    everything = Examples(tuple(texts), columns, tuple(range(len(texts))), tuple(weights))
     return Splits(*(everything.take(getattr(split, side)) for side in SIDES))

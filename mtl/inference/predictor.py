@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from mtl.config import RunConfig
-from mtl.data.batching import by_token_budget, pad, tokenise
+from mtl.data.batching import Encoding, by_token_budget, pad, tokenise_with_offsets
 from mtl.errors import CheckpointError, UserError
+from mtl.inference.answers import Answer
 from mtl.modeling.encoder import max_length_of
-from mtl.modeling.heads import Prediction
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.runs.checkpoint import load_checkpoint
 from mtl.runs.store import open_run
@@ -70,19 +70,21 @@ class Predictor:
             known = ", ".join(task.name for task in self.tasks)
             raise UserError(f'This checkpoint has no task "{min(missing)}"; it has {known}.')
         vectors = np.empty((len(texts), self.embedding_size), dtype=np.float32)
-        answers: list[dict[str, Prediction]] = [{} for _ in texts]
+        answers: list[dict[str, Answer]] = [{} for _ in texts]
         for start in range(0, len(texts), CHUNK):
             chunk = texts[start : start + CHUNK]
-            tokens = tokenise(chunk, self.model.encoder.tokenizer, max_length_of(self.model.encoder))
+            tokenizer = self.model.encoder.tokenizer
+            tokens, offsets = tokenise_with_offsets(chunk, tokenizer, max_length_of(self.model.encoder))
             for indices in by_token_budget([len(ids) for ids in tokens["input_ids"]]):
                 rows = {name: [values[i] for i in indices] for name, values in tokens.items()}
                 with torch.inference_mode():
-                    encoded = self.model.encode(pad(rows, self.model.encoder.tokenizer))
+                    encoded = self.model.encode(pad(rows, tokenizer))
                     vectors[[start + i for i in indices]] = encoded["sentence_embedding"].cpu().numpy()
+                    encoding = Encoding(tuple(chunk[i] for i in indices), tuple(offsets[i] for i in indices))
                     for task in wanted:
                         head = self.model.head(task.key)
-                        for i, prediction in zip(indices, head.decode(head(encoded)), strict=True):
-                            answers[start + i][task.name] = prediction
+                        for i, answer in zip(indices, head.decode(head(encoded), encoding), strict=True):
+                            answers[start + i][task.name] = answer
         return vectors, answers
 
     @property
@@ -94,7 +96,7 @@ class Predictor:
         """Return sentence embeddings. Shape: (N, D)."""
         return self.run(texts, [])[0]
 
-    def predict(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> list[dict[str, Prediction]]:
+    def predict(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> list[dict[str, Answer]]:
         """Return, for each text, the prediction of each task by its name."""
         return self.run(texts, tasks)[1]
 

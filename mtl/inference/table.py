@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 from mtl.data.columns import find_text_column, join_texts
 from mtl.data.reading import Layout, Options, Table, is_missing, scan_file, stream_file
+from mtl.inference.answers import Answer, as_cells
 from mtl.inference.predictor import Predictor
 from mtl.runs.files import distinct_names, write_twins
 
@@ -77,7 +78,8 @@ def predicted_rows(predictor: Predictor, rows: Sequence[Sequence[str]], position
     answers = dict(zip(filled, predictor.predict([texts[index] for index in filled]), strict=True))
     nothing = [None] * (2 * len(predictor.tasks))
     return [
-        [*row, *(_cells(predictor, answers[index]) if index in answers else nothing)] for index, row in enumerate(rows)
+        [*row, *(_cells(predictor, answers[index], texts[index]) if index in answers else nothing)]
+        for index, row in enumerate(rows)
     ]
 
 
@@ -101,7 +103,5 @@ def _text_positions(predictor: Predictor, source: Path, layout: Layout) -> list[
     return [layout.headers.index(name) for name in text_columns(predictor, table)]
 
 
-def _cells(predictor: Predictor, answer: dict[str, Any]) -> list[Any]:
-    return [
-        cell for task in predictor.tasks for cell in (answer[task.name].label, round(answer[task.name].confidence, 4))
-    ]
+def _cells(predictor: Predictor, answer: dict[str, Answer], text: str) -> list[Any]:
+    return [cell for task in predictor.tasks for cell in as_cells(answer[task.name], text)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -26,6 +26,8 @@ class MultiTaskModel(nn.Module):
 
     Attributes:
         precision: The type the Transformer computes in; weights, pooling and heads are always float32.
+        changed: Parts whose weights are not, or not for long, those of the base encoder: they learn in this run, or
+            did in an earlier one.
     """
 
     def __init__(self, encoder: SentenceTransformer, heads: Mapping[str, Head], tasks: Iterable[TaskSpec]) -> None:
@@ -34,6 +36,7 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict(heads)
         self.tasks = tuple(tasks)
         self.precision = torch.float32
+        self.changed: frozenset[str] = frozenset()
 
     @property
     def device(self) -> torch.device:
@@ -44,12 +47,17 @@ class MultiTaskModel(nn.Module):
         """Return the head of a task."""
         return cast(Head, self.heads[key])
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether a head looks at the vectors of single tokens."""
+        return any(self.head(key).reads == "token_embeddings" for key in self.heads)
+
     def encode(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run the encoder once.
 
         Args:
             features: `input_ids`, `attention_mask` … Shape: each (B, T). With a `sentence_embedding` that was computed
-                before, shape (B, D), there is nothing left to run.
+                before, shape (B, D), and the token vectors if a head reads them, there is nothing left to run.
 
         Returns:
             The features with `token_embeddings`, shape (B, T, D), and `sentence_embedding`, shape (B, D), added.
@@ -73,20 +81,25 @@ class MultiTaskModel(nn.Module):
             tasks: Task keys; None means all, an empty list none.
 
         Returns:
-            Task key -> logits. Shape: each (B, C).
+            Task key -> logits. Shape: each (B, C), for entities (B, T, C).
         """
         wanted = list(self.heads) if tasks is None else list(tasks)
-        if not wanted:
-            return {}
-        encoded = self.encode(features)
-        return {key: self.head(key)(encoded) for key in wanted}
+        return self.answer(self.encode(features), wanted) if wanted else {}
+
+    def answer(self, encoded: dict[str, Tensor], tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Ask the heads about what `encode` returned.
+
+        Returns:
+            Task key -> logits. Shape: each (B, C), for entities (B, T, C).
+        """
+        return {key: self.head(key)(encoded) for key in (self.heads if tasks is None else tasks)}
 
     def losses(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the loss of every task that has a label in this batch; the others are absent.
 
         Args:
-            logits: Task key -> logits. Shape: (B, C).
-            labels: Task key -> class indices. Shape: (B,).
+            logits: Task key -> logits. Shape: (B, C), for entities (B, T, C).
+            labels: Task key -> class indices. Shape: (B,), for entities (B, T).
         """
         return {
             key: self.head(key).loss(values, labels[key].to(values.device, non_blocking=True))
@@ -108,9 +121,26 @@ class MultiTaskModel(nn.Module):
         return self
 
 
-def build_head(task: TaskSpec, input_size: int, config: TaskConfig) -> Head:
-    """Make a task's head with fresh weights."""
-    return HEADS[task.kind](input_size, task.labels, shape=config.head, dropout=config.dropout)
+def build_head(task: TaskSpec, config: TaskConfig, *, sentence_size: int, token_size: int) -> Head:
+    """Make a task's head with fresh weights.
+
+    Args:
+        task: What it predicts.
+        config: How.
+        sentence_size: Width of a sentence embedding.
+        token_size: Width of the Transformer's token vectors.
+    """
+    kind = HEADS[task.kind]
+    return kind(
+        token_size if kind.reads == "token_embeddings" else sentence_size,
+        task.labels,
+        shape=config.head,
+        dropout=config.dropout,
+        loss=config.loss,
+        focal_gamma=config.focal_gamma,
+        label_smoothing=config.label_smoothing,
+        class_weights=config.class_weights,
+    )
 
 
 def build_model(config: RunConfig, tasks: Iterable[TaskSpec]) -> MultiTaskModel:
@@ -129,8 +159,8 @@ def build_model(config: RunConfig, tasks: Iterable[TaskSpec]) -> MultiTaskModel:
         max_length=config.encoder.max_length,
     )
     tasks = tuple(tasks)
-    size = embedding_size(encoder)
-    heads = {task.key: build_head(task, size, config.tasks.get(task.name, TaskConfig())) for task in tasks}
+    sizes = {"sentence_size": embedding_size(encoder), "token_size": token_size(encoder)}
+    heads = {task.key: build_head(task, config.tasks.get(task.name, TaskConfig()), **sizes) for task in tasks}
     return MultiTaskModel(encoder, heads, tasks)
 
 
@@ -144,3 +174,9 @@ def embedding_size(encoder: SentenceTransformer) -> int:
     if size is None:
         raise ValueError("the encoder does not say how wide its embeddings are")
     return size
+
+
+def token_size(encoder: SentenceTransformer) -> int:
+    """Return the width of the Transformer's token vectors."""
+    transformer: Any = encoder[0]
+    return int(transformer.get_embedding_dimension())

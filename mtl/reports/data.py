@@ -70,7 +70,7 @@ def describe(
     if prepared is not None:
         described |= {
             "tasks": {name: list(task.labels or ()) for name, task in prepared.config.tasks.items()},
-            "split": split_counts(understood.cells, prepared.split),
+            "split": split_counts(understood.labels, prepared.split, understood.entity_types),
             "split_rows": {side: len(getattr(prepared.split, side)) for side in SIDES},
             "split_notes": list(prepared.division.notes),
             "leaks": prepared.division.leaks,

@@ -2,7 +2,8 @@
 
 A checkpoint folder holds
 
-    model.safetensors   the weights that differ from the base encoder: every part that learnt, and every new part
+    model.safetensors   the weights that differ from the base encoder: every part that learnt, and every new part;
+                        and the temperature of every head
     tasks.json          the tasks in the order of the heads
     config.yaml         the run's configuration, which names the base encoder
     manifest.json       format, the base encoder's hash, where in the run it was made, sizes and SHA-256
@@ -13,13 +14,14 @@ Frozen parts of the encoder are not saved: they are the base encoder's, whose ha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mtl.config import RunConfig
 from mtl.config_text import load_config, to_yaml
@@ -30,7 +32,8 @@ from mtl.runs.files import atomic_folder, write_json
 from mtl.tasks import TaskSpec
 from mtl.training.components import components, parameter_names, pretrained_parts
 
-FORMAT = 1
+FORMAT = 2  # 1 had no temperatures
+READABLE = {1, 2}
 WEIGHTS, TASKS, CONFIG, MANIFEST = "model.safetensors", "tasks.json", "config.yaml", "manifest.json"
 
 
@@ -57,12 +60,12 @@ def save_checkpoint(folder: Path, model: MultiTaskModel, config: RunConfig, base
     Args:
         folder: Usually `best` of a run folder.
         model: The weights to keep.
-        config: The run's, resolved.
+        config: The run's, resolved, with every task that has a head.
         base_sha256: `encoder_sha256` of the encoder before training.
         made: Where in the run this is.
     """
-    names = parameter_names(model, _saved_parts(model))
     state = model.state_dict()
+    names = [*parameter_names(model, _saved_parts(model)), *_temperatures(state)]
     with atomic_folder(folder) as new:
         save_file({name: state[name].detach().cpu().contiguous() for name in names}, new / WEIGHTS)
         write_json(new / TASKS, [task.model_dump(mode="json") for task in model.tasks])
@@ -86,13 +89,13 @@ def save_checkpoint(folder: Path, model: MultiTaskModel, config: RunConfig, base
 
 
 def _saved_parts(model: MultiTaskModel) -> Iterable[str]:
-    """Name the parts that differ from the base encoder: those that learn, and those that are not in it."""
+    """Name the parts that differ from the base encoder: those that learn or have learnt, and those not in it."""
     from_base = pretrained_parts(model)
-    return [
-        name
-        for name, part in components(model).items()
-        if name not in from_base or any(parameter.requires_grad for parameter in part.parameters())
-    ]
+    return [name for name in components(model) if name not in from_base or name in model.changed]
+
+
+def _temperatures(state: Mapping[str, Tensor]) -> list[str]:
+    return [name for name in state if name.startswith("heads.") and name.endswith(".temperature")]
 
 
 def _title(folder: Path, article: str = "The") -> str:
@@ -114,8 +117,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise damaged from None
     match manifest:
-        case {"format": version} if version != FORMAT:
-            raise CheckpointError(f"{_title(folder)} has format {version}; this version reads format {FORMAT}.")
+        case {"format": version} if version not in READABLE:
+            raise CheckpointError(f"{_title(folder)} has format {version}; this version reads {FORMAT} and older ones.")
         case {"format": _, "base": {"sha256": str()}, "scores": dict(), "files": dict(files)}:
             pass
         case _:
@@ -156,4 +159,5 @@ def load_checkpoint(folder: Path) -> tuple[MultiTaskModel, RunConfig, dict[str, 
     if required - saved.keys():
         raise CheckpointError(f"{_title(folder)} lacks the weights {min(required - saved.keys())}.")
     model.load_state_dict(saved, strict=False)
+    model.changed = frozenset(name for name in components(model) if set(parameter_names(model, [name])) <= saved.keys())
     return model.eval(), config, manifest

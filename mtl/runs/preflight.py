@@ -16,9 +16,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from mtl.config import task_specs
 from mtl.errors import LimitError, UserError
 from mtl.runs.process import start_process, was_killed
+from mtl.runs.starting import start_model
 from mtl.runs.store import Run, open_run
 from mtl.settings import settings
 
@@ -81,13 +81,12 @@ def measure(run: Run) -> dict[str, Any]:
         UserError: The run cannot be trained as it is, or the memory is not enough.
     """
     from mtl.data.preparing import cut
-    from mtl.modeling.multitask import build_model
     from mtl.training.memory import is_out_of_memory
     from mtl.training.preflight import preflight
 
     try:
         splits = cut(run.table(), run.config, run.split())
-        model = build_model(run.config, task_specs(run.config))
+        model = start_model(run.config, run.source).model
         return preflight(model, splits, run.config, cache_dir=settings().cache_dir).as_dict
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

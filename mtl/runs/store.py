@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from mtl.config import RunConfig
+from mtl.config import RunConfig, TaskConfig
 from mtl.config_text import load_config, to_yaml
 from mtl.data.preparing import prepare
 from mtl.data.reading import Table, read_table
@@ -23,12 +23,15 @@ from mtl.data.splitting import SIDES, Split
 from mtl.data.writing import EXACTLY, to_csv
 from mtl.errors import CheckpointError
 from mtl.runs.files import append_record, read_records, write_atomic, write_json
+from mtl.runs.starting import adopt, find_source, inherit
 
 State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "interrupted"]
 Phase = Literal["waiting", "starting", "embedding", "training", "validating", "testing", "finished"]
 FINAL: frozenset[str] = frozenset({"done", "stopped", "failed", "diverged", "interrupted"})
 STARTER = "starter"
-SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / STARTER
+TITLE_CHARACTERS = 80
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED, SAMPLE = ROOT / "checkpoints" / STARTER, ROOT / "data" / "sample.csv"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}")
 
 
@@ -68,6 +71,27 @@ class Run:
         return self.path.name
 
     @property
+    def title(self) -> str:
+        """What the person calls the run; empty if they gave it no name."""
+        try:
+            return _as_title((self.path / "title.txt").read_text(encoding="utf-8"))[:TITLE_CHARACTERS]
+        except (OSError, ValueError):
+            return ""
+
+    def set_title(self, title: str) -> None:
+        """Name the run; an empty name takes the old one away.
+
+        Raises:
+            CheckpointError: The name is too long, or the run is the shipped one, which everyone sees.
+        """
+        title = _as_title(title)
+        if self.name == STARTER:
+            raise CheckpointError("The checkpoint that came with the app keeps its name.")
+        if len(title) > TITLE_CHARACTERS:
+            raise CheckpointError(f"A name has at most {TITLE_CHARACTERS} characters; this one has {len(title)}.")
+        write_atomic(self.path / "title.txt", title)
+
+    @property
     def best(self) -> Path:
         """The checkpoint folder."""
         return self.path / "best"
@@ -81,6 +105,23 @@ class Run:
     def config(self) -> RunConfig:
         """The complete configuration, fixed when the run was created."""
         return load_config(self.path / "config.yaml")
+
+    @property
+    def source(self) -> Run | None:
+        """The run that this one learns on from.
+
+        Raises:
+            UserError: It is not there any more.
+        """
+        name = self.config.training.start_from
+        return find_source(self.path.parent, name, SHIPPED) if name else None
+
+    @property
+    def tasks(self) -> dict[str, TaskConfig]:
+        """Every task that a head answers: those of the configuration, and those kept from an earlier run."""
+        if self.has_checkpoint:
+            return load_config(self.best / "config.yaml").tasks
+        return self.config.tasks
 
     @property
     def status(self) -> Status:
@@ -114,7 +155,10 @@ class Run:
         """Read the run's own copy of its data; rows keep the numbers they had in the person's files."""
         rows = self._rows()
         files = tuple((name, first) for name, first in rows["files"])
-        table = read_table((self.path / "data.csv").read_bytes(), **EXACTLY)
+        path = self.path / "data.csv"
+        if self.name == STARTER and not path.exists():
+            path = SAMPLE  # of which the shipped run was made
+        table = read_table(path.read_bytes(), **EXACTLY)
         return replace(table, numbers=tuple(rows["numbers"]), files=files)
 
     def split(self) -> Split:
@@ -182,14 +226,31 @@ class RunStore:
         Raises:
             UserError: The file or the configuration cannot be used; nothing was created.
         """
-        prepared = prepare(table, config, near)
-        config = prepared.config
+        source = self.source(config)
+        prepared = prepare(table, inherit(config, source.config) if source else config, near)
+        config = adopt(prepared.config, source.tasks) if source else prepared.config
         if files:
             config = config.model_copy(update={"data": config.data.model_copy(update={"files": tuple(files)})})
+        return self._written(config, table, prepared.split, token)
+
+    def vary(self, run: Run, config: RunConfig, split: Split, token: str = "") -> Run:
+        """Make a run on the data of another one, under another configuration and with a part of its rows."""
+        return self._written(config, run.table(), split, token)
+
+    def source(self, config: RunConfig) -> Run | None:
+        """Find the run that a configuration learns on from; None if it does not.
+
+        Raises:
+            UserError: There is no such run, or it has no checkpoint.
+        """
+        name = config.training.start_from
+        return find_source(self.root, name, self._shipped) if name else None
+
+    def _written(self, config: RunConfig, table: Table, split: Split, token: str) -> Run:
         path = self._new_folder()
         write_atomic(path / "data.csv", to_csv(table))
         write_atomic(path / "config.yaml", to_yaml(config))
-        write_json(path / "split.json", asdict(prepared.split) | _numbering(table))
+        write_json(path / "split.json", asdict(split) | _numbering(table))
         if token:
             write_json(path / "owner.json", {"token_sha256": _sha256(token)})
         run = Run(path)
@@ -233,6 +294,10 @@ class RunStore:
             raise CheckpointError("There is no such run.")
         return Run(path)
 
+    def discard(self, run: Run) -> None:
+        """Take back a run that was made and never started."""
+        shutil.rmtree(run.path)
+
     def delete(self, run: Run) -> None:
         """Delete a finished run with everything in it.
 
@@ -265,6 +330,11 @@ def _numbering(table: Table) -> dict[str, Any]:
     numbers = [table.number(index) for index in range(len(table))]
     plain = not table.files and numbers == list(range(2, len(table) + 2))
     return {} if plain else {"numbers": numbers, "files": table.files}
+
+
+def _as_title(text: str) -> str:
+    """Bring a name to one line of characters that can be seen."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _sha256(token: str) -> str:

@@ -22,12 +22,14 @@ from filelock import FileLock, Timeout
 from mtl.config import task_specs
 from mtl.errors import CheckpointError, UserError
 from mtl.runs.files import write_csv, write_json, write_twins
+from mtl.runs.starting import Start, score_earlier, start_model
 from mtl.runs.store import Phase, Run, State, Status, open_run
 from mtl.settings import settings
 
 if TYPE_CHECKING:
     from mtl.data.splitting import Splits
     from mtl.modeling.multitask import MultiTaskModel
+    from mtl.runs.checkpoint import Made
     from mtl.training.events import EpochEnd, Event, RunEnd
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,9 @@ class _Work:
         self.run, self.stop, self.on_event = run, stop, on_event
         self.config, self.tasks = run.config, task_specs(run.config)
         self.history: list[dict[str, Any]] = []
-        self.validation_scores: dict[str, dict[str, float]] = {}
+        self.made: Made | None = None
+        self.earlier: dict[str, Any] = {}
+        self.start: Start
         self.started = time.monotonic()
         self.phase: Phase = "starting"
 
@@ -111,15 +115,15 @@ class _Work:
         self.run.set_status("running", "starting")
         # torch and transformers take seconds to import: the run says "starting" before they do
         from mtl.data.preparing import cut
-        from mtl.modeling.encoder import encoder_sha256
-        from mtl.modeling.multitask import build_model
         from mtl.training.loop import train
 
         self.table = self.run.table()
         splits = cut(self.table, self.config, self.run.split())
-        model = build_model(self.config, self.tasks)
-        self.base_sha256 = encoder_sha256(model.encoder)
-        for event in train(model, splits, self.config, cache_dir=settings().cache_dir):
+        self.start = start_model(self.config, self.run.source)
+        model, earlier = self.start.model, self.start.earlier
+        self.earlier = {"before": score_earlier(model, earlier)} if earlier else {}
+        notes = self.start.notes
+        for event in train(model, splits, self.config, cache_dir=settings().cache_dir, notes=notes):
             self._handle(event, model, splits)
             if self.run.stop_requested:
                 self.stop.ask("stopped", "Stopped on request.")
@@ -128,7 +132,7 @@ class _Work:
                 return
 
     def _handle(self, event: Event, model: MultiTaskModel, splits: Splits) -> None:
-        from mtl.training.events import EpochEnd, EvaluationStep, RunEnd, StepEnd, as_json
+        from mtl.training.events import EpochEnd, EvaluationStep, RunBegin, RunEnd, StepEnd, as_json
 
         if self.on_event:
             self.on_event(event)
@@ -145,7 +149,9 @@ class _Work:
             case EpochEnd():
                 self._end_epoch(event, model)
             case RunEnd():
-                self._end_run(event, splits)
+                self._end_run(event, model, splits)
+            case RunBegin():
+                write_json(self.run.path / "plan.json", event.plan)
 
     def _enter(self, phase: Phase) -> None:
         if phase != self.phase and self.phase != "finished":
@@ -165,18 +171,29 @@ class _Work:
     ) -> None:
         from mtl.runs.checkpoint import Made, save_checkpoint
 
-        self.validation_scores = scores
-        save_checkpoint(self.run.best, model, self.config, self.base_sha256, Made(epoch, step, validated, scores))
+        self.made = Made(epoch, step, validated, scores)
+        save_checkpoint(self.run.best, model, self.start.config, self.start.base_sha256, self.made)
 
-    def _end_run(self, event: RunEnd, splits: Splits) -> None:
-        from mtl.reports.report import prediction_table, test_report
+    def _end_run(self, event: RunEnd, model: MultiTaskModel, splits: Splits) -> None:
+        from mtl.reports.png import save_report_plots
+        from mtl.reports.report import prediction_table
+        from mtl.reports.testing import test_report
+        from mtl.runs.checkpoint import save_checkpoint
 
-        write_json(self.run.path / "report.json", test_report(event, self.validation_scores))
+        report = test_report(event, self.tasks, splits.train, splits.test, self.table.place)
+        if event.temperatures and self.made:  # the heads know now how sure to be
+            save_checkpoint(self.run.best, model, self.start.config, self.start.base_sha256, self.made)
+        if self.start.earlier:
+            rows = len(self.start.earlier.examples or ())
+            after = {"run": self.start.earlier.name, "rows": rows, "after": score_earlier(model, self.start.earlier)}
+            report["earlier"] = self.earlier | after
+        write_json(self.run.path / "report.json", report)
         if event.test:
-            table = prediction_table(self.table, splits.test, event.test, self.tasks)
+            table = prediction_table(self.table, splits.test, event, self.tasks)
             with write_twins(self.run.path / "predictions.csv") as write:
                 write(*table)
         self._plots()
+        save_report_plots(report, self.tasks, self.run.path / "plots")
         self.phase = "finished"
         self.run.set_status(event.outcome, "finished", event.reason)
 

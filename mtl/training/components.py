@@ -17,7 +17,7 @@ from sentence_transformers.base.modules.dense import Dense
 from sentence_transformers.sentence_transformer.modules.layer_norm import LayerNorm
 from torch import nn
 
-from mtl.config import RunConfig, TaskConfig, task_specs
+from mtl.config import PhaseConfig, RunConfig, TaskConfig, task_specs
 from mtl.errors import CheckpointError, ConfigError
 from mtl.modeling.encoder import after_transformer, transformer_of
 from mtl.modeling.multitask import MultiTaskModel, build_head
@@ -29,20 +29,16 @@ NEW_PARTS: dict[type[nn.Module], str] = {AttentionPooling: "pooling", Dense: "pr
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Weights that share a component, a learning rate and a weight decay.
+    """Weights that share a component and a weight decay; their rate follows from the component and the step.
 
     Attributes:
         component: Name of the part.
-        learning_rate: Peak rate, reached at the end of the warm-up.
         weight_decay: 0 for biases and norms.
-        trainable: Whether the part learns at all.
         parameters: The weights.
     """
 
     component: str
-    learning_rate: float
     weight_decay: float
-    trainable: bool
     parameters: tuple[nn.Parameter, ...]
 
     @property
@@ -98,59 +94,109 @@ def resolve_freeze(names: Iterable[str], freeze: Sequence[str], tasks: Sequence[
 
     Args:
         names: The components of the model.
-        freeze: `everything`, `encoder` (embeddings and all layers), a component's name, or `head.<task name>`.
+        freeze: `everything`, `encoder` (embeddings and all layers), `bottom.N` (embeddings and the lowest N layers), a
+            component's name, or `head.<task name>`.
         tasks: The tasks, to find a head by its column's header.
 
     Raises:
         ConfigError: A name that is none of these.
     """
+    return _resolve("training.freeze", names, freeze, tasks)
+
+
+def resolve_learning(names: Iterable[str], learn: Sequence[str], tasks: Sequence[TaskSpec]) -> frozenset[str]:
+    """Turn what a person wrote under `training.phases.learn` into component names.
+
+    Args:
+        names: The components of the model.
+        learn: As for `resolve_freeze`, and `heads`, `top.N`. The heads and new parts learn anyway.
+        tasks: The tasks.
+
+    Raises:
+        ConfigError: A name that is none of these.
+    """
+    return fresh_parts(names) | _resolve("training.phases.learn", names, learn, tasks)
+
+
+def _resolve(where: str, names: Iterable[str], chosen: Sequence[str], tasks: Sequence[TaskSpec]) -> frozenset[str]:
     names = list(names)
+    layers = [name for name in names if name.startswith("layer.")]
     groups: dict[str, list[str]] = {
         "everything": names,
-        "encoder": [name for name in names if name in {"embeddings", "other"} or name.startswith("layer.")],
+        "encoder": [name for name in names if name in {"embeddings", "other"} or name in layers],
+        "heads": [name for name in names if name.startswith("head.")],
+        **{f"bottom.{count}": ["embeddings", *layers[:count]] for count in range(1, len(layers) + 1)},
+        **{f"top.{count}": layers[-count:] for count in range(1, len(layers) + 1)},
         **{name: [name] for name in names},
         **{f"head.{task.name}": [f"head.{task.key}"] for task in tasks},
     }
-    unknown = next((name for name in freeze if name not in groups), None)
+    unknown = next((name for name in chosen if name not in groups), None)
     if unknown is not None:
-        choices = ["everything", "encoder", *names]
-        raise ConfigError(f"training.freeze: there is no part {unknown}; there is {', '.join(choices)}.")
-    return frozenset(part for name in freeze for part in groups[name])
+        choices = ["everything", "encoder", "bottom.N", "top.N", "heads", *names]
+        raise ConfigError(f"{where}: there is no part {unknown}; there is {', '.join(choices)}.")
+    return frozenset(part for name in chosen for part in groups[name])
 
 
-def peak_rates(names: Iterable[str], config: RunConfig, tasks: Sequence[TaskSpec]) -> dict[str, float]:
-    """Return each component's peak learning rate; `config` must be resolved."""
-    training = config.training
+def fresh_parts(names: Iterable[str]) -> frozenset[str]:
+    """Name the parts that start without pretrained weights: heads, attention pooling, projection, LayerNorm."""
+    return frozenset(name for name in names if name.startswith("head.") or name in NEW_PARTS.values())
+
+
+def frozen_parts(names: Iterable[str], config: RunConfig, tasks: Sequence[TaskSpec]) -> frozenset[str]:
+    """Name the parts that stay as they are throughout: `training.freeze`, and the heads whose task says so.
+
+    A task that the configuration does not list is one of an earlier run; its head is kept as it is.
+
+    Raises:
+        ConfigError: `training.freeze` names a part that does not exist.
+    """
+    own = {f"head.{task.key}" for task in tasks if task.name not in config.tasks or config.tasks[task.name].freeze}
+    return resolve_freeze(names, config.training.freeze or (), tasks) | own
+
+
+def peak_rates(
+    names: Iterable[str], config: RunConfig, tasks: Sequence[TaskSpec], phase: PhaseConfig | None = None
+) -> dict[str, float]:
+    """Return each component's peak learning rate, whether it learns or not.
+
+    With a layer-wise decay d the layer i of L has the encoder's rate times d^(L - 1 - i), and the word embeddings, if
+    they have no rate of their own, times d^L (Howard & Ruder 2018, arXiv:1801.06146; ELECTRA, arXiv:2003.10555).
+
+    Args:
+        names: The components of the model.
+        config: Resolved.
+        tasks: The tasks.
+        phase: What is set otherwise in one phase of the run.
+    """
+    names, training, phase = list(names), config.training, phase or PhaseConfig()
+    layers = [name for name in names if name.startswith("layer.")]
+    encoder = phase.encoder_learning_rate or training.encoder_learning_rate
+    decay = phase.layer_decay or training.layer_decay
+    if encoder is None or decay is None or training.head_learning_rate is None:
+        raise ConfigError("The learning rates are not resolved yet.")
     own = {f"head.{task.key}": config.tasks[task.name].learning_rate for task in tasks if task.name in config.tasks}
+    lowest = phase.embeddings_learning_rate or training.embeddings_learning_rate
     rates: dict[str, float | None] = {
-        "embeddings": training.embeddings_learning_rate,
+        "embeddings": lowest or encoder * decay ** len(layers),
+        **{layer: encoder * decay ** (len(layers) - 1 - depth) for depth, layer in enumerate(layers)},
         **{part: training.projection_learning_rate for part in NEW_PARTS.values()},
     }
-    found: dict[str, float] = {}
-    for name in names:
-        default = training.head_learning_rate if name.startswith("head.") else training.encoder_learning_rate
-        rate = own.get(name) or rates.get(name) or default
-        if rate is None:
-            raise ConfigError("The learning rates are not resolved yet.")
-        found[name] = rate
-    return found
+    heads = {name: phase.head_learning_rate or own.get(name) or training.head_learning_rate for name in names}
+    return {name: heads[name] if name.startswith("head.") else rates.get(name) or encoder for name in names}
 
 
 def parameter_groups(model: MultiTaskModel, config: RunConfig) -> list[ParameterGroup]:
-    """List what the optimizer gets, all parts from the start: frozen ones are there and not trainable.
+    """List what the optimizer gets: all parts from the start, whether they learn at once, later or never.
 
     Args:
         model: Encoder and heads.
         config: Resolved.
     """
-    parts = components(model)
-    frozen = resolve_freeze(parts, config.training.freeze or (), model.tasks)
-    rates = peak_rates(parts, config, model.tasks)
-    groups: list[ParameterGroup] = []
-    for name, part in parts.items():
-        for decay, parameters in _by_decay(part, config.training.weight_decay).items():
-            groups.append(ParameterGroup(name, rates[name], decay, name not in frozen, tuple(parameters)))
-    return groups
+    return [
+        ParameterGroup(name, decay, tuple(parameters))
+        for name, part in components(model).items()
+        for decay, parameters in _by_decay(part, config.training.weight_decay).items()
+    ]
 
 
 def _by_decay(part: nn.Module, weight_decay: float) -> dict[float, list[nn.Parameter]]:
@@ -161,38 +207,13 @@ def _by_decay(part: nn.Module, weight_decay: float) -> dict[float, list[nn.Param
     return found
 
 
-def freeze(model: MultiTaskModel, groups: Sequence[ParameterGroup]) -> None:
-    """Let exactly the weights of the trainable groups require a gradient."""
+def let_learn(model: MultiTaskModel, groups: Sequence[ParameterGroup], learning: Iterable[str]) -> None:
+    """Let exactly the weights of these components require a gradient."""
+    names = set(learning)
     model.requires_grad_(False)
     for group in groups:
         for parameter in group.parameters:
-            parameter.requires_grad_(group.trainable)
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    """One line of the plan a person sees before Start: a part, its size, and the rate it will learn at."""
-
-    component: str
-    parameters: int
-    learning_rate: float
-    trainable: bool
-
-
-def plan(sizes: Mapping[str, int], config: RunConfig, tasks: Sequence[TaskSpec]) -> list[PlanRow]:
-    """Say what a run would train, from the sizes of its parts alone.
-
-    Args:
-        sizes: Component -> number of weights.
-        config: Resolved.
-        tasks: The tasks.
-
-    Raises:
-        ConfigError: `training.freeze` names a part that does not exist.
-    """
-    frozen = resolve_freeze(sizes, config.training.freeze or (), tasks)
-    rates = peak_rates(sizes, config, tasks)
-    return [PlanRow(name, size, rates[name], name not in frozen) for name, size in sizes.items()]
+            parameter.requires_grad_(group.component in names)
 
 
 def planned_sizes(encoder: SentenceTransformer, config: RunConfig) -> dict[str, int]:
@@ -216,8 +237,9 @@ def planned_sizes(encoder: SentenceTransformer, config: RunConfig) -> dict[str, 
         )
         parts |= {NEW_PARTS[type(module)]: module for module in modules if type(module) in NEW_PARTS}
         for task in task_specs(config):
-            head = build_head(task, settings.projection or size, config.tasks.get(task.name, TaskConfig()))
-            parts[f"head.{task.key}"] = head
+            own = config.tasks.get(task.name, TaskConfig())
+            widths = {"sentence_size": settings.projection or size, "token_size": size}
+            parts[f"head.{task.key}"] = build_head(task, own, **widths)
     return part_sizes(parts)
 
 
@@ -242,7 +264,8 @@ def part_sizes(parts: Mapping[str, nn.Module]) -> dict[str, int]:
 
 def pretrained_parts(model: MultiTaskModel) -> frozenset[str]:
     """Name the parts whose starting weights come from the base encoder; all others start fresh."""
-    return frozenset(components(model)) - set(NEW_PARTS.values()) - {f"head.{key}" for key in model.heads}
+    parts = components(model)
+    return frozenset(parts) - fresh_parts(parts)
 
 
 def parameter_names(model: MultiTaskModel, names: Iterable[str]) -> list[str]:
@@ -252,6 +275,7 @@ def parameter_names(model: MultiTaskModel, names: Iterable[str]) -> list[str]:
     return [name for name, parameter in model.named_parameters() if id(parameter) in wanted]
 
 
-def snapshot(model: MultiTaskModel) -> dict[str, torch.Tensor]:
-    """Copy the weights that are being trained."""
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+def snapshot(model: MultiTaskModel, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Copy the weights of these parts."""
+    weights = dict(model.named_parameters())
+    return {name: weights[name].detach().clone() for name in parameter_names(model, names)}

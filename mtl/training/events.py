@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
+from mtl.training.conflict import Conflict
+from mtl.training.drift import EmbeddingHealth
 from mtl.training.metrics import Evaluation
 
 Outcome = Literal["done", "diverged"]
+Side = Literal["validation", "test", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class RunBegin:
         trainable: Weights that learn.
         numerics: Device, precision, attention and threads.
         warnings: What a person should know before waiting for it.
+        plan: What learns in which epoch, and how fast (`mtl.training.plan.RatePlan.as_dict`).
     """
 
     steps: int
@@ -34,6 +38,7 @@ class RunBegin:
     trainable: int
     numerics: dict[str, str]
     warnings: tuple[str, ...]
+    plan: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class StepEnd:
         weights: Task name -> its factor in the sum.
         learning_rates: Component -> rate of this step; only what learns.
         gradient_norm: Before clipping; None if nothing learns.
+        conflict: What the tasks' gradients do to each other, in the steps in which that is looked at.
     """
 
     step: int
@@ -57,6 +63,7 @@ class StepEnd:
     weights: dict[str, float]
     learning_rates: dict[str, float]
     gradient_norm: float | None
+    conflict: Conflict | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class EvaluationStep:
         total: Of all.
     """
 
-    side: str
+    side: Side
     done: int
     total: int
 
@@ -83,6 +90,9 @@ class EpochEnd:
         validation: None if there are no validation rows.
         improved: Whether this is the best checkpoint so far.
         epochs_without_improvement: Counts up to the patience.
+        best_tasks: The tasks whose main score is their best so far.
+        phase: Number of the phase in a plan of unfreezing, 1 for the first.
+        embedding: Whether the embedding is still one; None if nothing in the encoder learns.
     """
 
     epoch: int
@@ -91,6 +101,9 @@ class EpochEnd:
     validation: Evaluation | None
     improved: bool
     epochs_without_improvement: int
+    best_tasks: tuple[str, ...] = ()
+    phase: int = 1
+    embedding: EmbeddingHealth | None = None
 
 
 @dataclass(frozen=True)
@@ -101,16 +114,21 @@ class RunEnd:
         outcome: `done`, or `diverged` when a loss or a gradient was not finite.
         reason: In plain words.
         best_epoch: Whose weights were kept; None if no epoch ended.
+        validation: Scored again with the best weights, in float32.
         test: Scored once, with the best weights; None if there are no test rows or the run diverged.
+        temperatures: Task name -> what its logits are divided by, fitted on the validation rows.
     """
 
     outcome: Outcome
     reason: str
     best_epoch: int | None
+    validation: Evaluation | None
     test: Evaluation | None
+    temperatures: dict[str, float]
 
 
 Event = RunBegin | StepEnd | EvaluationStep | EpochEnd | RunEnd
+EVENTS = (RunBegin, StepEnd, EvaluationStep, EpochEnd, RunEnd)
 
 
 def as_json(value: Any) -> Any:
@@ -122,9 +140,14 @@ def as_json(value: Any) -> Any:
             "scores": value.scores,
             "counts": value.counts,
             "mean_score": value.mean_score,
+            "main": value.main,
         }
+    if isinstance(value, EVENTS):
+        return {"event": type(value).__name__} | _fields(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {"event": type(value).__name__} | {
-            field.name: as_json(getattr(value, field.name)) for field in fields(value)
-        }
+        return _fields(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}

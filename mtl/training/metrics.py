@@ -1,20 +1,29 @@
-"""Accuracy and macro F1 per task, and one number for them all."""
+"""The scores of each task by its kind, and one number for them all.
+
+N texts, M tokens, C classes.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 from torch import Tensor
 
-from mtl.data.batching import IGNORE_INDEX
-from mtl.tasks import TaskSpec
+from mtl.config import SCORES, RunConfig, TaskConfig
+from mtl.data.batching import IGNORE_INDEX, Batch
+from mtl.data.entities import Span
+from mtl.modeling.heads import EntityPrediction
+from mtl.modeling.multitask import MultiTaskModel
+from mtl.tasks import TaskKind, TaskSpec
+from mtl.training.entity_scores import entity_scores
 
-METRICS = ("accuracy", "macro_f1")
-MAIN_METRIC = "macro_f1"
+Spans = tuple[Span, ...] | None
 
 
 @dataclass(frozen=True)
@@ -23,71 +32,205 @@ class Evaluation:
 
     Attributes:
         loss: Weighted sum of the tasks' losses.
-        losses: Mean loss over the labelled examples.
-        scores: `accuracy` and `macro_f1`, from 0 to 1.
+        losses: Mean loss over the labelled texts, for entities over the labelled tokens.
+        scores: Each from 0 to 1; which there are depends on the kind (`mtl.config.SCORES`).
         counts: Labelled examples.
-        logits: Shape: (B, C) for each task, in the order of the examples; empty where they were not kept.
+        main: The score that counts.
+        logits: Kept on request. Classes: of all texts in their order, shape (N, C). Entities: of the labelled
+            tokens, text by text, shape (M, C).
+        labels: Likewise, shape (N,), `IGNORE_INDEX` among them, or (M,).
+        entities: Likewise, the predicted entities of each text.
+        spans: Likewise, the true ones; None where a text is not annotated.
     """
 
     loss: float
     losses: dict[str, float]
     scores: dict[str, dict[str, float]]
     counts: dict[str, int]
+    main: dict[str, str]
     logits: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    labels: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    entities: dict[str, list[EntityPrediction]] = field(default_factory=dict, repr=False, compare=False)
+    spans: dict[str, list[Spans]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def main_scores(self) -> dict[str, float]:
+        """Each task's score that counts."""
+        return {task: scores[self.main[task]] for task, scores in self.scores.items()}
 
     @property
     def mean_score(self) -> float | None:
-        """The mean over the tasks of their macro F1; None if nothing was labelled."""
-        values = [scores[MAIN_METRIC] for scores in self.scores.values()]
+        """The mean over the tasks of their main scores; None if nothing was labelled."""
+        values = list(self.main_scores.values())
         return sum(values) / len(values) if values else None
+
+
+class Collector(ABC):
+    """Collects what one head said and what is true, batch by batch."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.loss_sum = 0.0
+        self.loss_items = 0
+
+    @abstractmethod
+    def add(self, model: MultiTaskModel, key: str, batch: Batch, logits: Tensor) -> None:
+        """Take in one batch in which the task is labelled, or any batch where everything is kept."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, float]:
+        """Sum up."""
+
+    @abstractmethod
+    def kept(self, order: Sequence[int]) -> dict[str, Any]:
+        """Return what was kept, in the order of the examples: field of `Evaluation` -> value."""
+
+
+class ClassCollector(Collector):
+    """Collects classes of texts."""
+
+    def __init__(self, keep: bool) -> None:
+        super().__init__()
+        self._keep = keep
+        self._labels: list[Tensor] = []
+        self._guesses: list[Tensor] = []
+        self._logits: list[Tensor] = []
+
+    def add(self, model: MultiTaskModel, key: str, batch: Batch, logits: Tensor) -> None:
+        """Take in one batch. Shape of the logits: (B, C)."""
+        logits = logits.detach()
+        self._labels.append(batch.labels[key])
+        self._guesses.append(logits.argmax(dim=-1).cpu())
+        self.count += int((batch.labels[key] != IGNORE_INDEX).sum())
+        if self._keep:
+            self._logits.append(logits.float().cpu())
+
+    def scores(self) -> dict[str, float]:
+        """Compute accuracy, macro and weighted F1 and macro recall, as scikit-learn has them.
+
+        Classes that occur neither in the truth nor in the guesses do not count; for the macro recall only those that
+        occur in the truth do.
+        """
+        labels, guesses = torch.cat(self._labels), torch.cat(self._guesses)
+        labelled = labels != IGNORE_INDEX
+        return class_scores(labels[labelled], guesses[labelled])
+
+    def kept(self, order: Sequence[int]) -> dict[str, Any]:
+        """Return logits and labels of all texts."""
+        back = torch.tensor(order).argsort()
+        return {"logits": torch.cat(self._logits)[back], "labels": torch.cat(self._labels)[back]}
+
+
+def class_scores(truth: Any, guess: Any) -> dict[str, float]:
+    """Score classes of texts. Shape of both: (N,), every text labelled."""
+    recall = precision_recall_fscore_support(truth, guess, labels=sorted(set(truth.tolist())), zero_division=0)[1]
+    return {
+        "accuracy": float(accuracy_score(truth, guess)),
+        "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
+        "weighted_f1": float(f1_score(truth, guess, average="weighted", zero_division=0)),
+        "macro_recall": float(recall.mean()),
+    }
+
+
+class EntityCollector(Collector):
+    """Collects entities in texts."""
+
+    def __init__(self, keep: bool) -> None:
+        super().__init__()
+        self._keep = keep
+        self._spans: list[Spans] = []
+        self._entities: list[EntityPrediction] = []
+        self._tokens: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, model: MultiTaskModel, key: str, batch: Batch, logits: Tensor) -> None:
+        """Take in one batch. Shape of the logits: (B, T, C)."""
+        logits = logits.detach()
+        self._spans += batch.spans[key]
+        self._entities += model.head(key).decode(logits, batch.encoding)
+        self.count += sum(spans is not None for spans in batch.spans[key])
+        if self._keep:
+            for rows, labels in zip(logits.float().cpu(), batch.labels[key], strict=True):
+                labelled = labels != IGNORE_INDEX
+                self._tokens.append((rows[labelled], labels[labelled]))
+
+    def scores(self) -> dict[str, float]:
+        """Compute precision, recall and F1 of exactly found entities."""
+        return entity_scores(self._spans, self._entities)
+
+    def kept(self, order: Sequence[int]) -> dict[str, Any]:
+        """Return the entities of all texts, and logits and labels of the labelled tokens."""
+        back = torch.tensor(order).argsort().tolist()
+        return {
+            "entities": [self._entities[i] for i in back],
+            "spans": [self._spans[i] for i in back],
+            "logits": torch.cat([self._tokens[i][0] for i in back]),
+            "labels": torch.cat([self._tokens[i][1] for i in back]),
+        }
+
+
+COLLECTORS: dict[TaskKind, type[ClassCollector] | type[EntityCollector]] = {
+    "classification": ClassCollector,
+    "token_classification": EntityCollector,
+}
 
 
 class Meter:
     """Collects logits and labels batch by batch.
 
     Args:
-        tasks: The tasks.
+        model: Whose heads are asked.
         weights: Task key -> factor of its loss in the sum.
+        main: Task name -> the score that counts.
+        keep: Whether all logits are kept, to be looked at afterwards.
     """
 
-    def __init__(self, tasks: Sequence[TaskSpec], weights: Mapping[str, float]) -> None:
-        self._tasks = {task.key: task for task in tasks}
-        self._weights = weights
-        self._loss_sums: dict[str, float] = defaultdict(float)
-        self._truth: dict[str, list[Tensor]] = defaultdict(list)
-        self._guess: dict[str, list[Tensor]] = defaultdict(list)
+    def __init__(
+        self, model: MultiTaskModel, weights: Mapping[str, float], main: Mapping[str, str], *, keep: bool = False
+    ) -> None:
+        self._model, self._weights, self._main, self._keep = model, weights, main, keep
+        self._collectors: dict[str, Collector] = {}
+        self._order: list[int] = []
 
-    def add(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], losses: Mapping[str, float]) -> None:
+    def add(self, batch: Batch, logits: Mapping[str, Tensor], losses: Mapping[str, float]) -> None:
         """Take in one batch.
 
         Args:
-            logits: Task key -> logits. Shape: (B, C).
-            labels: Task key -> class indices. Shape: (B,).
-            losses: Task key -> mean loss over the labelled rows; tasks without any are absent.
+            batch: Its labels are the truth.
+            logits: Task key -> logits. Shape: (B, C) or (B, T, C).
+            losses: Task key -> mean loss over what is labelled; tasks without anything labelled are absent.
         """
-        for key, loss in losses.items():
-            labelled = labels[key] != IGNORE_INDEX
-            truth = labels[key][labelled]
-            self._truth[key].append(truth)
-            self._guess[key].append(logits[key].detach().argmax(dim=-1).cpu()[labelled])
-            self._loss_sums[key] += loss * len(truth)
+        self._order += batch.indices
+        for task in self._model.tasks:
+            key = task.key
+            if key in logits and (self._keep or key in losses):
+                found = self._collectors.setdefault(key, COLLECTORS[task.kind](self._keep))
+                found.add(self._model, key, batch, logits[key])
+                if key in losses:
+                    items = int((batch.labels[key] != IGNORE_INDEX).sum())
+                    found.loss_sum += losses[key] * items
+                    found.loss_items += items
 
     def evaluation(self) -> Evaluation:
         """Sum up what was taken in."""
-        losses: dict[str, float] = {}
-        scores: dict[str, dict[str, float]] = {}
-        counts: dict[str, int] = {}
-        total = 0.0
-        for key, task in self._tasks.items():
-            if key not in self._truth:
-                continue
-            truth, guess = torch.cat(self._truth[key]).numpy(), torch.cat(self._guess[key]).numpy()
-            counts[task.name] = len(truth)
-            losses[task.name] = self._loss_sums[key] / len(truth)
-            total += losses[task.name] * self._weights[key]
-            scores[task.name] = {
-                "accuracy": float(accuracy_score(truth, guess)),
-                # classes that occur neither in the truth nor in the guesses do not count, as scikit-learn has it
-                "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
-            }
-        return Evaluation(total, losses, scores, counts)
+        found = [(t, self._collectors[t.key]) for t in self._model.tasks if t.key in self._collectors]
+        labelled = [(task, collector) for task, collector in found if collector.loss_items]
+        losses = {task.name: collector.loss_sum / collector.loss_items for task, collector in labelled}
+        kept: dict[str, dict[str, Any]] = defaultdict(dict)
+        if self._keep:
+            for task, collector in found:
+                for name, value in collector.kept(self._order).items():
+                    kept[name][task.name] = value
+        return Evaluation(
+            loss=sum(losses[task.name] * self._weights[task.key] for task, _ in labelled),
+            losses=losses,
+            scores={task.name: collector.scores() for task, collector in labelled},
+            counts={task.name: collector.count for task, collector in labelled},
+            main={task.name: self._main[task.name] for task, _ in labelled},
+            **kept,
+        )
+
+
+def main_scores(tasks: Sequence[TaskSpec], config: RunConfig | None = None) -> dict[str, str]:
+    """Return the score that counts for each task by name: the configured one, else the usual one of its kind."""
+    chosen = config.tasks if config else {}
+    return {t.name: chosen.get(t.name, TaskConfig()).main_score or SCORES[t.kind][0] for t in tasks}

@@ -20,9 +20,10 @@ from mtl.errors import CheckpointError, ConfigError, DataError
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.tasks import TaskSpec
-from mtl.training.components import snapshot
-from mtl.training.loop import Diverged, Setup, evaluate, restore
+from mtl.training.evaluation import evaluate
+from mtl.training.loop import Diverged, restore
 from mtl.training.memory import Memory, MemoryWatch
+from mtl.training.setup import Setup
 from mtl.training.timing import LongestBatch, Seconds, longest_batch, measure
 
 LEAST_ROWS = 32
@@ -39,7 +40,7 @@ class TaskPreflight:
         labelled_rows: Training rows with a label.
         rows_per_epoch: Labelled rows the loop goes through in one epoch.
         first_loss: Of one batch of labelled training rows, with the fresh head, without dropout.
-        guessing_loss: ln(classes): the loss of giving every class the same probability.
+        guessing_loss: ln(classes), for entities ln(tags): the loss of giving each the same probability.
         ratio: The first by the second; about 1 for a fresh head.
     """
 
@@ -107,9 +108,9 @@ def preflight(model: MultiTaskModel, splits: Splits, config: RunConfig, *, cache
     """
     with MemoryWatch() as watch:
         run = Setup(model, splits, config, cache_dir)
-        weights = snapshot(model)  # held meanwhile, as the loop holds its best
-        epoch = [row for batch in run.order(1) for row in batch]
-        tasks = tuple(_first_look(run, task, epoch) for task in model.tasks)
+        weights = run.snapshot()  # held meanwhile, as the loop holds its best
+        epoch = [row for draw in run.draws(1, {}) for row in draw.rows]
+        tasks = tuple(_first_look(run, task, epoch) for task in run.tasks)
         longest = longest_batch(run)
         try:
             seconds = measure(run)
@@ -152,12 +153,12 @@ def _first_look(run: Setup, task: TaskSpec, epoch: Sequence[int]) -> TaskPreflig
     labelled = [row for row, cell in enumerate(cells) if not is_missing(cell)]
     generator = torch.Generator().manual_seed(run.seed)
     mixed = torch.randperm(len(labelled), generator=generator)[: max(run.batch_size, LEAST_ROWS)].tolist()
-    scored = evaluate(run.model, run.train.examples.take([labelled[i] for i in mixed]), run.loss_weights)
+    scored = evaluate(run.model, run.train.examples.take([labelled[i] for i in mixed]), run.config)
     if scored is None:
         raise DataError(
             f'No training row has a label of "{task.name}". Add some, or leave the column out of the tasks.'
         )
-    loss, guessing = scored.losses[task.name], math.log(len(task.labels))
+    loss, guessing = scored.losses[task.name], math.log(run.model.head(task.key).outputs)
     if not math.isfinite(loss):
         raise CheckpointError(
             f'The loss of "{task.name}" is not a number before the first step, so the encoder\'s weights are spoilt. '

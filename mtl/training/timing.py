@@ -15,9 +15,11 @@ import torch
 
 from mtl.data.batching import Tokenised, by_token_budget
 from mtl.modeling.multitask import MultiTaskModel, embedding_size
-from mtl.training.events import Event
-from mtl.training.loop import Setup, embed_once, evaluation, take_step, tokenised
+from mtl.training.evaluation import embed_once, evaluation, tokenised
+from mtl.training.events import Event, Side
+from mtl.training.loop import take_step
 from mtl.training.metrics import Meter
+from mtl.training.setup import Setup
 
 STEP_BATCHES, LEAST_BATCHES, STEP_ROUNDS, STEP_SECONDS = 8, 5, 3, 3.0
 EVALUATION_BATCHES = 3
@@ -57,7 +59,7 @@ class LongestBatch:
 
 def longest_batch(run: Setup) -> LongestBatch:
     """Find the largest batch that goes through the encoder: of the steps, or of the one pass that embeds."""
-    order = run.order(1) if run.shared else by_token_budget(run.train.lengths)
+    order = [draw.rows for draw in run.draws(1, {})] if run.shares else by_token_budget(run.train.lengths)
     sizes = [(len(batch), tokens) for batch, tokens in zip(order, _tokens(run.train, order), strict=True)]
     return LongestBatch(*max(sizes, key=math.prod))
 
@@ -68,29 +70,30 @@ def measure(run: Setup) -> Seconds:
     Raises:
         Diverged: A loss or a gradient is not finite.
     """
-    embedding = 0.0 if run.shared else _embed(run.model, run.train) + _embed(run.model, run.validation)
+    embedding = 0.0 if run.shares else _embed(run.model, run.train) + _embed(run.model, run.validation)
     torch.manual_seed(run.seed)
     step = _step_seconds(run)
     validation = _evaluation_seconds(run, run.validation, "validation")
     run.model.precision = torch.float32
     test = _evaluation_seconds(run, run.test, "test")
-    whole = embedding + run.epochs * validation + run.steps * step + test
+    whole = embedding + (run.epochs + 1) * validation + run.steps * step + test
     return Seconds(step, validation, test, embedding, whole)
 
 
 def _step_seconds(run: Setup) -> float:
     """Return the mean seconds of the steps of the first epoch, from those of a few lengths."""
-    order = run.order(1)
+    draws = run.draws(1, {})
+    order = [draw.rows for draw in draws]
     tokens = _tokens(run.train, order)
     by_length = sorted(range(len(order)), key=tokens.__getitem__)
     largest = max(by_length, key=lambda i: len(order[i]) * tokens[i])
-    meter = Meter(run.model.tasks, run.loss_weights)
+    meter = Meter(run.model, run.loss_weights, run.main)
     run.model.train()
 
     def seconds_of(number: int) -> float:
         start = time.perf_counter()
         # always step 1, so at the rates of a first step, and never past the end of the schedule
-        take_step(run, run.train.batch(order[number]), meter, 1, 1)
+        take_step(run, run.batch(draws[number]), meter, 1, 1)
         return time.perf_counter() - start
 
     first = seconds_of(by_length[len(order) // 2])  # a warm-up, which makes the optimizer's state: not counted
@@ -119,11 +122,11 @@ def _embed(model: MultiTaskModel, rows: Tokenised) -> float:
     return seconds
 
 
-def _evaluation_seconds(run: Setup, rows: Tokenised, side: str) -> float:
+def _evaluation_seconds(run: Setup, rows: Tokenised, side: Side) -> float:
     """Return the seconds of scoring all rows, from those of a few batches."""
     if not len(rows):
         return 0.0
-    return _few_batches(run.model, rows, lambda sample: evaluation(run.model, sample, run.loss_weights, side))
+    return _few_batches(run.model, rows, lambda sample: evaluation(run.model, sample, run.loss_weights, run.main, side))
 
 
 def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[Tokenised], Iterable[Event]]) -> float:

@@ -110,7 +110,7 @@ def _understood(data: DataSection, values: Mapping[Any, Any]) -> tuple[Understoo
 def _checks(understood: Understood, config: RunConfig) -> Any:
     from mtl.inference.checks import check
 
-    return check(understood.texts, understood.cells, config.encoder.name, settings().cache_dir)
+    return check(understood.texts, understood.labels, config.encoder.name, settings().cache_dir)
 
 
 def _write_problems(understood: Understood, checks: Checks | None) -> list[str]:

@@ -8,7 +8,7 @@ from mtl.data.columns import Columns
 from mtl.data.dialect import DELIMITERS
 from mtl.data.preparing import Prepared, Understood
 from mtl.data.profile import Profile
-from mtl.data.reading import Table
+from mtl.data.reading import Table, is_missing
 from mtl.data.splitting import SIDES, split_counts
 from mtl.ui import html
 
@@ -18,6 +18,7 @@ ROLES = {
     "entities": "entities",
     "split": "split",
     "group": "kept together",
+    "weight": "weight",
     "ignored": "not used",
 }
 MOST_CLASSES, MOST_COMBINATIONS, MOST_PROBLEMS, MOST_COLUMNS = 12, 8, 10, 12
@@ -34,7 +35,7 @@ def summary_html(understood: Understood, profile: Profile, files: Sequence[Seque
         html.chips([("rows", f"{len(table):,}"), ("usable", f"{profile.usable:,}"), *_read_as(table)]),
         html.notes(notes[:MOST_PROBLEMS] + more, "problem"),
         _columns(columns),
-        *(_classes(columns, task, len(table), opened=len(columns.tasks) < 3) for task in columns.tasks),
+        *(_classes(columns, task, len(table), opened=len(columns.tasks) < 3) for task in understood.labels),
         *(_entities(name, column.types) for name, column in understood.entities.items()),
         _coverage(profile, columns.tasks),
     ]
@@ -99,11 +100,11 @@ def _coverage(profile: Profile, tasks: Sequence[str]) -> str:
 def split_html(prepared: Prepared) -> str:
     """Draw the rows of each side, per task and, folded, per class."""
     understood, split, division = prepared.understood, prepared.split, prepared.division
-    counts = split_counts(understood.cells, split)
+    counts = split_counts(understood.labels, split, understood.entity_types)
     rows = [("all rows", *(f"{len(getattr(split, side)):,}" for side in SIDES))]
-    for task in understood.columns.tasks:
-        own = [entry for entry in counts if entry["task"] == task]
-        rows.append((task, *(f"{sum(entry[side] for entry in own):,}" for side in SIDES)))
+    for task, cells in understood.cells.items():
+        filled = {side: sum(not is_missing(cells[row]) for row in getattr(split, side)) for side in SIDES}
+        rows.append((task, *(f"{filled[side]:,}" for side in SIDES)))
     classes = [(entry["task"], entry["label"], *(f"{entry[side]:,}" for side in SIDES)) for entry in counts[:400]]
     leaks = "0 leaks: no text is on two sides" if not division.leaks else f"{division.leaks:,} texts are on two sides"
     return (
