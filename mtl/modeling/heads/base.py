@@ -143,7 +143,7 @@ class Head(nn.Module, ABC):
         self.class_weights = None if weights is None else weights.to(self.temperature.device)
 
     @abstractmethod
-    def decode(self, logits: Tensor, encoding: Encoding) -> list[Prediction] | list[EntityPrediction]:
+    def decode(self, logits: Tensor, encoding: Encoding) -> Sequence[Prediction | EntityPrediction]:
         """Turn logits into one prediction per text. Shape of the logits: (B, C) or (B, T, C)."""
 
     def probabilities(self, logits: Tensor) -> Tensor:

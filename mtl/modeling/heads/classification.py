@@ -37,8 +37,8 @@ class ClassificationHead(Head):
 
     def decode(self, logits: Tensor, encoding: Encoding | None = None) -> list[Prediction]:
         """Turn logits, shape (B, C), into one prediction per text."""
+        best = logits.argmax(dim=-1).tolist()  # of the logits, so that no temperature changes the answer
         return [
-            Prediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True)))
-            for row in self.probabilities(logits).tolist()
-            for best in [max(range(len(row)), key=row.__getitem__)]
+            Prediction(self.labels[number], row[number], dict(zip(self.labels, row, strict=True)))
+            for number, row in zip(best, self.probabilities(logits).tolist(), strict=True)
         ]

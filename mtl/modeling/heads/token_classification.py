@@ -76,7 +76,8 @@ class TokenClassificationHead(Head):
         As in conlleval, I- begins an entity where it goes on with none of its type (Tjong Kim Sang 2000,
         arXiv:cs/0009008).
         """
-        best, tags = self.probabilities(logits).max(dim=-1)
+        tags = logits.argmax(dim=-1)  # of the logits, so that no temperature changes what is found
+        best = self.probabilities(logits).gather(-1, tags.unsqueeze(-1)).squeeze(-1)
         rows = zip(encoding.texts, encoding.offsets, tags.tolist(), best.tolist(), strict=True)
         return [EntityPrediction(tuple(self._entities(*row))) for row in rows]
 
@@ -112,19 +113,20 @@ def counted_tokens(text: str, offsets: Offsets) -> Counted:
     counted: Counted = []
     last = -1
     for position, (start, end) in enumerate(offsets):
-        if start == end:
-            continue
         while start < end and text[start].isspace():
             start += 1
-        while start < end and text[end - 1].isspace():
-            end -= 1
         if start == end:
             continue
-        if start > last and not (start and in_word(text[start]) and in_word(text[start - 1])):
+        while text[end - 1].isspace():
+            end -= 1
+        if start > last and not (start and in_word(text[start - 1]) and in_word(text[start])):
+            if counted and counted[-1][2] > start:  # it holds a few bytes of this one's first character
+                counted[-1] = (*counted[-1][:2], start)
             counted.append((position, start, end))
             last = start
         elif counted and end > counted[-1][2]:
-            counted[-1] = (*counted[-1][:2], end)
+            better = position if start == last else counted[-1][0]  # the word, after SentencePiece's mark before it
+            counted[-1] = (better, last, end)
     return counted
 
 
@@ -148,18 +150,19 @@ def _end(text: str, first: int, start: int, end: int) -> int:
     """Say where an entity ends whose last token stands for text[start:end].
 
     Never inside a word, even one that was cut off with the rest of a long text. A token such as `.,` or `."` may reach
-    beyond the entity, which its tag, that of its first character, cannot say: what hardly ends a name is left out, that
-    is commas, colons, and quotation marks and brackets that the entity did not open.
+    beyond the entity, which its tag, that of its first character, cannot say: the entity ends before what hardly is
+    part of a name, that is commas, colons, and quotation marks and brackets that it did not open.
     """
     while end < len(text) and in_word(text[end - 1]) and in_word(text[end]):
         end += 1
-    while end - 1 > start and _is_beyond(text[first : end - 1], text[end - 1]):
-        end -= 1
-    return end
+    marks = end
+    while marks - 1 > start and not text[marks - 1].isalnum():
+        marks -= 1
+    return next((at for at in range(marks, end) if _is_beyond(text[first:at], text[at])), end)
 
 
 def _is_beyond(entity: str, mark: str) -> bool:
-    if mark in _NEVER_LAST:
+    if mark in _NEVER_LAST or mark.isspace():
         return True
     if mark not in _PAIRS:
         return False
