@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mtl.data.batching import BUCKET_BATCHES, IGNORE_INDEX, Tokenised, by_token_budget, shuffled_buckets, tokenise
 from mtl.data.splitting import Examples, Splits
 from mtl.modeling.multitask import MultiTaskModel
-from mtl.training.loop import tokenised
+from mtl.training.evaluation import tokenised
 
 LENGTHS = st.lists(st.integers(2, 300), max_size=200)
 

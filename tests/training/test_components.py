@@ -14,13 +14,14 @@ from mtl.tasks import TaskSpec
 from mtl.training.components import (
     components,
     encoder_components,
-    freeze,
+    frozen_parts,
+    let_learn,
     parameter_groups,
     parameter_names,
-    part_sizes,
-    plan,
+    peak_rates,
     pretrained_parts,
     resolve_freeze,
+    resolve_learning,
     snapshot,
 )
 
@@ -107,8 +108,7 @@ def test_components_groups_have_the_configured_rates(full_model: MultiTaskModel,
             "tasks.mood.learning_rate=5e-2",
         ],
     )
-    rates = {group.component: group.learning_rate for group in parameter_groups(full_model, config)}
-    assert rates == {
+    assert peak_rates(components(full_model), config, full_model.tasks) == {
         "embeddings": 1e-6,
         "layer.0": 2e-5,
         "layer.1": 2e-5,
@@ -120,32 +120,39 @@ def test_components_groups_have_the_configured_rates(full_model: MultiTaskModel,
     }
 
 
-def test_components_groups_list_frozen_parts_as_not_trainable(
+@pytest.mark.parametrize("freeze", ["nothing", "everything", "embeddings,head.mood"])
+def test_components_groups_are_there_whether_they_learn_or_not(
+    tiny_model: MultiTaskModel, tiny_config: RunConfig, freeze: str
+) -> None:
+    groups = parameter_groups(tiny_model, override(tiny_config, [f"training.freeze={freeze}"]))
+    assert list(dict.fromkeys(group.component for group in groups)) == PARTS
+
+
+def test_components_a_task_may_freeze_its_head_and_an_earlier_task_is_frozen_anyway(
     tiny_model: MultiTaskModel, tiny_config: RunConfig
 ) -> None:
-    groups = parameter_groups(tiny_model, override(tiny_config, ["training.freeze=embeddings,head.mood"]))
-    trainable = {group.component: group.trainable for group in groups}
-    assert trainable == dict.fromkeys(PARTS, True) | {"embeddings": False, "head.mood": False}
+    config = override(tiny_config, ["training.freeze=layer.0", "tasks.mood.freeze=true"])
+    assert frozen_parts(PARTS, config, tiny_model.tasks) == {"layer.0", "head.mood"}
+    without = config.model_copy(update={"tasks": {"mood": config.tasks["mood"]}})
+    assert frozen_parts(PARTS, without, tiny_model.tasks) == {"layer.0", "head.mood", "head.topic"}
 
 
-def test_components_groups_need_resolved_rates(tiny_model: MultiTaskModel, tiny_config: RunConfig) -> None:
+def test_components_rates_need_to_be_resolved(tiny_model: MultiTaskModel, tiny_config: RunConfig) -> None:
     unresolved = tiny_config.model_copy(update={"training": RunConfig().training})
     with pytest.raises(ConfigError, match="not resolved"):
-        parameter_groups(tiny_model, unresolved)
+        peak_rates(PARTS, unresolved, tiny_model.tasks)
 
 
-def test_components_freeze_leaves_exactly_the_trainable_groups_learning(
-    tiny_model: MultiTaskModel, tiny_config: RunConfig
-) -> None:
-    groups = parameter_groups(tiny_model, override(tiny_config, ["training.freeze=layer.0,head.topic"]))
-    freeze(tiny_model, groups)
+def test_components_let_learn_exactly_what_is_named(tiny_model: MultiTaskModel, tiny_config: RunConfig) -> None:
+    names = ["embeddings", "layer.1", "head.mood"]
+    let_learn(tiny_model, parameter_groups(tiny_model, tiny_config), names)
     learning = {name for name, p in tiny_model.named_parameters() if p.requires_grad}
-    assert learning == set(parameter_names(tiny_model, ["embeddings", "layer.1", "head.mood"]))
-    assert snapshot(tiny_model).keys() == learning
+    assert learning == set(parameter_names(tiny_model, names))
+    assert snapshot(tiny_model, names).keys() == learning
 
 
 def test_components_snapshot_does_not_follow_the_weights(tiny_model: MultiTaskModel) -> None:
-    taken = snapshot(tiny_model)
+    taken = snapshot(tiny_model, PARTS)
     before = {name: value.clone() for name, value in taken.items()}
     with torch.no_grad():
         for parameter in tiny_model.parameters():
@@ -168,6 +175,9 @@ NAMES = ["embeddings", "layer.0", "layer.1", "other", "pooling", "head.a_b", "he
         ((), set()),
         (("everything",), set(NAMES)),
         (("encoder",), {"embeddings", "layer.0", "layer.1", "other"}),
+        (("bottom.1",), {"embeddings", "layer.0"}),
+        (("bottom.2", "pooling"), {"embeddings", "layer.0", "layer.1", "pooling"}),
+        (("heads",), {"head.a_b", "head.type_1"}),
         (("embeddings", "layer.1"), {"embeddings", "layer.1"}),
         (("head.a/b",), {"head.a_b"}),
         (("head.type",), {"head.type_1"}),
@@ -178,21 +188,21 @@ def test_components_resolve_what_a_person_freezes(wanted: tuple[str, ...], expec
     assert resolve_freeze(NAMES, wanted, TASKS) == expected
 
 
-@pytest.mark.parametrize("unknown", ["layer.2", "head.nothing", "encoders", "head"])
+@pytest.mark.parametrize("unknown", ["layer.2", "head.nothing", "encoders", "head", "bottom.3", "bottom.0"])
 def test_components_refuse_to_freeze_what_is_not_there(unknown: str) -> None:
-    with pytest.raises(ConfigError, match=rf"no part {unknown}; there is everything, encoder, embeddings, layer.0"):
+    with pytest.raises(
+        ConfigError, match=rf"no part {unknown}; there is everything, encoder, bottom.N, top.N, heads, embeddings"
+    ):
         resolve_freeze(NAMES, ("encoder", unknown), TASKS)
 
 
-def test_components_plan_says_what_the_groups_do(full_model: MultiTaskModel, tiny_config: RunConfig) -> None:
-    config = override(tiny_config, [*NEW, "training.freeze=encoder,head.topic", "tasks.mood.learning_rate=0.5"])
-    rows = plan(part_sizes(components(full_model)), config, full_model.tasks)
-    groups = parameter_groups(full_model, config)
-    assert [row.component for row in rows] == list(components(full_model))
-    for row in rows:
-        own = [group for group in groups if group.component == row.component]
-        assert sum(group.size for group in own) == row.parameters > 0
-        assert {(group.learning_rate, group.trainable) for group in own} == {(row.learning_rate, row.trainable)}
+def test_components_resolve_what_a_person_lets_learn() -> None:
+    fresh = {"pooling", "head.a_b", "head.type_1"}
+    assert resolve_learning(NAMES, ("heads",), TASKS) == fresh
+    assert resolve_learning(NAMES, ("top.1",), TASKS) == fresh | {"layer.1"}
+    assert resolve_learning(NAMES, ("top.2", "embeddings"), TASKS) == fresh | {"layer.0", "layer.1", "embeddings"}
+    with pytest.raises(ConfigError, match="training.phases.learn: there is no part top.3"):
+        resolve_learning(NAMES, ("top.3",), TASKS)
 
 
 def test_components_of_tasks_with_odd_names_are_apart(tiny_config: RunConfig) -> None:
@@ -200,6 +210,6 @@ def test_components_of_tasks_with_odd_names_are_apart(tiny_config: RunConfig) ->
     tasks = {name: TaskConfig(labels=("x", "y"), learning_rate=(n + 1) / 100) for n, name in enumerate(names)}
     config = tiny_config.model_copy(update={"tasks": tasks})
     model = build_model(config, task_specs(config))
-    rates = {group.component: group.learning_rate for group in parameter_groups(model, config)}
+    rates = peak_rates(components(model), config, model.tasks)
     for number, task in enumerate(model.tasks):
         assert rates[f"head.{task.key}"] == (number + 1) / 100

@@ -14,10 +14,11 @@ from mtl.config import RunConfig, TaskConfig, task_specs
 from mtl.config_text import override
 from mtl.data.splitting import Examples, Splits
 from mtl.modeling.multitask import MultiTaskModel, build_model
-from mtl.training import loop
+from mtl.training import loop, setup
 from mtl.training.components import components
-from mtl.training.events import EpochEnd, EvaluationStep, Event, RunBegin, RunEnd, StepEnd, as_json
-from mtl.training.loop import evaluate, tokenised, train
+from mtl.training.evaluation import evaluate, tokenised
+from mtl.training.events import EpochEnd, EvaluationStep, Event, RunBegin, RunEnd, Side, StepEnd, as_json
+from mtl.training.loop import train
 from mtl.training.metrics import Evaluation
 from mtl.training.schedules import rate_factor
 
@@ -44,7 +45,7 @@ def beginning(events: Sequence[Event]) -> RunBegin:
 
 
 def weights(model: MultiTaskModel) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
 def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
@@ -199,7 +200,7 @@ def test_loop_embedding_once_changes_nothing_but_the_time(
     settings = ["training.freeze=encoder", "training.epochs=3"]
     again = copy.deepcopy(tiny_model)
     once = run(tiny_model, tiny_splits, tiny_config, *settings)
-    monkeypatch.setattr(loop, "embed_once", lambda model, rows: iter(()))
+    monkeypatch.setattr(setup, "embed_once", lambda model, rows: iter(()))
     each_time = run(again, tiny_splits, tiny_config, *settings)
     assert ending(once).best_epoch == ending(each_time).best_epoch
     for left, right in zip(only(StepEnd, once), only(StepEnd, each_time), strict=True):
@@ -315,7 +316,7 @@ def test_loop_clips_the_gradient(
             used.append(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients])).item())
             super().step(closure)
 
-    monkeypatch.setitem(loop.OPTIMIZERS, "adamw", Watched)
+    monkeypatch.setitem(setup.OPTIMIZERS, "adamw", Watched)
     steps = only(StepEnd, run(tiny_model, tiny_splits, tiny_config, f"training.clip={clip}", "training.epochs=1"))
     norms = [step.gradient_norm for step in steps]
     assert all(norm > 0.01 for norm in norms), "otherwise there would be nothing to clip"
@@ -396,20 +397,20 @@ class Script:
 
     def __init__(self, losses: list[float], scores: list[float]) -> None:
         self.validations = [
-            Evaluation(loss, {"topic": loss}, {"topic": {"accuracy": score, "macro_f1": score}}, {"topic": 1})
+            Evaluation(loss, {"topic": loss}, {"topic": {"macro_f1": score}}, {"topic": 1}, {"topic": "macro_f1"})
             for loss, score in zip(losses, scores, strict=True)
         ]
         self.seen: list[dict[str, Tensor]] = []
 
     def __call__(
-        self, model: MultiTaskModel, rows: Any, factors: dict[str, float], side: str
+        self, model: MultiTaskModel, rows: Any, factors: Any, main: Any, side: Side
     ) -> Generator[Event, None, Evaluation | None]:
         """Act as `evaluation`."""
         yield EvaluationStep(side, 1, 1)
         if side == "test":
             return None
         self.seen.append(weights(model))
-        return self.validations[len(self.seen) - 1]
+        return self.validations[min(len(self.seen), len(self.validations)) - 1]
 
 
 @pytest.mark.parametrize(
@@ -456,6 +457,7 @@ def test_loop_real_scores_choose_the_real_weights(
     kept = evaluate(tiny_model, tiny_splits.validation)
     assert kept is not None
     assert kept.loss == min(losses)
+    assert ending(events).validation == kept
 
 
 def test_loop_without_validation_rows_keeps_the_last_epoch(
