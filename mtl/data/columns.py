@@ -211,7 +211,8 @@ def _find_split_column(table: Table, taken: set[str | None]) -> str:
 def _obey(column: Column, cells: list[str], chosen: bool) -> Column:
     """Follow the person's choice of tasks, unless the column cannot be one."""
     if not chosen:
-        return replace(column, role="ignored", reason="not chosen", counts={})
+        role: Role = "entities" if column.role == "entities" else "ignored"
+        return replace(column, role=role, reason="not chosen", counts={})
     if column.role == "entities":
         return replace(column, reason="chosen by you")
     if several := several_labels(cells):

@@ -180,7 +180,14 @@ class _Work:
         from mtl.reports.testing import test_report
         from mtl.runs.checkpoint import save_checkpoint
 
-        report = test_report(event, self.tasks, splits.train, splits.test, self.table.place)
+        report = test_report(
+            event,
+            self.tasks,
+            train=splits.train,
+            test=splits.test,
+            places=self.table.place,
+            validation=self.made.scores if self.made else None,
+        )
         if event.temperatures and self.made:  # the heads know now how sure to be
             save_checkpoint(self.run.best, model, self.start.config, self.start.base_sha256, self.made)
         if self.start.earlier:
@@ -189,7 +196,7 @@ class _Work:
             report["earlier"] = self.earlier | after
         write_json(self.run.path / "report.json", report)
         if event.test:
-            table = prediction_table(self.table, splits.test, event, self.tasks)
+            table = prediction_table(self.table, splits.test, event.test, self.tasks, event.temperatures)
             with write_twins(self.run.path / "predictions.csv") as write:
                 write(*table)
         self._plots()

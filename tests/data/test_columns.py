@@ -79,7 +79,7 @@ def test_columns_the_usual_table_is_understood() -> None:
             source=["web"] * 60,
         )
     )
-    assert (found.text, found.tasks) == (("text",), ("topic",))
+    assert (found.text, found.tasks) == (("text",), ("topic", "entities"))
     assert {column.name: column.role for column in found.all} == {
         "text": "text",
         "id": "ignored",
@@ -168,7 +168,7 @@ def test_columns_chosen_tasks_keep_the_persons_order_and_the_rest_is_left() -> N
     )
     assert found.tasks == ("three", "one")
     assert (found["two"].role, found["two"].reason) == ("ignored", "not chosen")
-    assert found["spans"].role == "entities"
+    assert (found["spans"].role, found["spans"].reason) == ("entities", "not chosen")
 
 
 def test_columns_a_chosen_column_is_a_task_although_it_does_not_look_like_one() -> None:
@@ -191,12 +191,10 @@ def test_columns_choosing_the_text_frees_the_guessed_one() -> None:
         (["text"], '"text" is the text column'),
         (["same"], 'Column "same" has 1 class; a task needs at least two'),
         (["empty"], 'Column "empty" has 0 class'),
-        (["spans"], 'Column "spans" holds entities, which cannot be trained yet'),
-        (["tags"], 'Column "tags" holds entities'),
     ],
 )
 def test_columns_a_choice_that_cannot_work_is_refused(chosen: list[str], sentence: str) -> None:
-    columns = table(same=["a"] * 60, empty=[""] * 60, spans=[SPANS, "[]"] * 30, tags=["O B-PER", "O O"] * 30)
+    columns = table(same=["a"] * 60, empty=[""] * 60)
     with pytest.raises(DataError, match=sentence):
         understand(columns, task_columns=chosen)
 
@@ -303,9 +301,15 @@ def test_columns_the_group_column_is_no_task() -> None:
     [
         ({"split_column": "stage"}, 'no column "stage"'),
         ({"group_column": "author"}, 'no column "author"'),
-        ({"split_column": "text"}, '"text" is the text column, so it cannot be the split or the group column as well'),
+        (
+            {"split_column": "text"},
+            '"text" is the text column, so it cannot be the split, group or weight column as well',
+        ),
         ({"group_column": "text"}, '"text" is the text column'),
-        ({"task_columns": ["label"], "group_column": "label"}, '"label" is a task, so it cannot be the split or'),
+        (
+            {"task_columns": ["label"], "group_column": "label"},
+            '"label" is a task, so it cannot be the split, group or weight',
+        ),
         ({"task_columns": ["label"], "split_column": "label"}, '"label" is a task'),
     ],
 )
@@ -367,12 +371,14 @@ def test_columns_a_mark_inside_a_name_is_no_second_label(cells: list[str]) -> No
 
 @pytest.mark.parametrize(
     ("cells", "reason"),
-    [([SPANS, "[]"] * 30, "entity spans; not trained yet"), (["O B-PER", "", "O O"] * 20, "entity tags, one a word")],
+    [([SPANS, "[]"] * 30, "entity spans"), (["O B-PER", "", "O O"] * 20, "entity tags, one a word")],
 )
-def test_columns_entities_are_recognised_and_not_trained(cells: list[str], reason: str) -> None:
+def test_columns_entities_are_recognised_and_are_a_task(cells: list[str], reason: str) -> None:
     found = understand(table(marks=cells))
-    assert (found["marks"].role, found.tasks) == ("entities", ())
-    assert found["marks"].reason.startswith(reason)
+    assert (found["marks"].role, found.tasks) == ("entities", ("marks",))
+    assert found["marks"].reason == reason
+    chosen = understand(table(marks=cells, other=["a", "b"] * 30), task_columns=["marks"])
+    assert (chosen.tasks, chosen["marks"].reason) == (("marks",), "chosen by you")
 
 
 # ------------------------------------------------------------------------------------------------------- properties
@@ -384,7 +390,7 @@ def test_columns_every_column_of_any_table_has_one_role_and_a_reason(found: Tabl
     columns = understand(found, "text")
     assert tuple(column.name for column in columns.all) == found.headers
     assert all(column.reason for column in columns.all)
-    assert set(columns.tasks) == set(columns.named("task"))
+    assert set(columns.tasks) == {*columns.named("task"), *columns.named("entities")}
     for column in columns.all:
         cells = found.columns[column.name]
         assert column.missing == sum(is_missing(cell) for cell in cells)

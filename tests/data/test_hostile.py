@@ -445,21 +445,25 @@ CASES = [
         NoRun(("No column looks like labels",)),
     ),
     # ---------------------------------------------------------------------------------------------------- entities
-    Case("IOB1 tags", tags(["I-PER O I-PER", "O O O"]), Labels({"label": SIX}, ("entities begin with I-",))),
+    Case(
+        "IOB1 tags",
+        tags(["I-PER O I-PER", "O O O"]),
+        Labels({"label": SIX, "tags": {"PER": 24}}, ("entities begin with I-",)),
+    ),
     Case(
         "misaligned tags",
         tags(["B-PER O B-PER"] * 23 + ["B-PER O"]),
-        Labels({"label": SIX}, ("1 row not used, first row 25: has 2 tags for 3 words",)),
+        Labels({"label": SIX, "tags": {"PER": 46}}, ("1 row not used, first row 25: has 2 tags for 3 words",)),
     ),
     Case(
         "misaligned spans",
         many(24, lambda n: f'Anna met Bo,"{SPAN % ((0, 4) if n else (0, 3))}",{"ab"[n % 2]}', "text,spans,label"),
-        Labels({"label": SIX}, ("1 row not used, first row 2: the span 0-3 is misaligned",)),
+        Labels({"label": SIX, "spans": {"PER": 23}}, ("1 row not used, first row 2: the span 0-3 is misaligned",)),
     ),
     Case(
         "entities alone",
         many(24, lambda n: f'Anna met Bo,"{SPAN % (0, 4)}"', "text,spans"),
-        NoRun(('The only labels are the entities in "spans"',)),
+        Labels({"spans": {"PER": 24}}),
     ),
     # ------------------------------------------------------------------------------------------------------- texts
     Case(
@@ -542,7 +546,8 @@ def trains(table: Table, config: RunConfig, outcome: Labels) -> None:
     """Check that a run could start with exactly these labels, and that no row is lost or on two sides."""
     understood = understand_table(table, config)
     assert understood.columns.text == (outcome.text,)
-    assert {task: understood.columns[task].counts for task in understood.columns.tasks} == outcome.counts
+    counts = {task: understood.columns[task].counts for task in understood.labels}
+    assert counts | {task: column.types for task, column in understood.entities.items()} == outcome.counts
     profiled = profile(understood)
     sentences = " ".join(problem.sentence for problem in profiled.problems)
     assert all(words in sentences for words in outcome.problems), sentences
