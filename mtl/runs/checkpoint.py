@@ -33,7 +33,7 @@ from mtl.tasks import TaskSpec
 from mtl.training.components import components, parameter_names, pretrained_parts
 
 FORMAT = 2  # 1 had no temperatures
-READABLE = {1, 2}
+READABLE = (1, 2)
 WEIGHTS, TASKS, CONFIG, MANIFEST = "model.safetensors", "tasks.json", "config.yaml", "manifest.json"
 
 

@@ -6,19 +6,17 @@ new head; the head of a task that the new data does not have is kept as it is an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl.config import RunConfig, TaskConfig, task_specs
-from mtl.errors import CheckpointError, ConfigError, UserError
+from mtl.config import RunConfig, task_specs
+from mtl.errors import UserError
+from mtl.runs.store import Run
 from mtl.tasks import TaskSpec, task_keys
 
 if TYPE_CHECKING:
     from mtl.data.splitting import Examples
     from mtl.modeling.multitask import MultiTaskModel
-    from mtl.runs.store import Run
 
 
 @dataclass(frozen=True)
@@ -53,27 +51,6 @@ class Start:
     config: RunConfig
     earlier: Earlier | None = None
     notes: tuple[str, ...] = field(default=())
-
-
-def inherit(config: RunConfig, source: RunConfig) -> RunConfig:
-    """Take over the encoder of the run that is learnt on from, whatever the configuration says of it."""
-    return config.model_copy(update={"encoder": source.encoder})
-
-
-def adopt(config: RunConfig, source: Mapping[str, TaskConfig]) -> RunConfig:
-    """Take over the order of the labels and the shape of the heads that are learnt on from.
-
-    Args:
-        config: Prepared, so that kinds and labels are known.
-        source: Task name -> its configuration in the earlier run.
-    """
-    tasks = {name: _adopted(task, source.get(name)) for name, task in config.tasks.items()}
-    return config.model_copy(update={"tasks": tasks})
-
-
-def _adopted(task: TaskConfig, old: TaskConfig | None) -> TaskConfig:
-    same = old and (old.kind or "classification") == task.kind and set(old.labels or ()) == set(task.labels or ())
-    return task.model_copy(update={"labels": old.labels, "head": old.head}) if old and same else task
 
 
 def start_model(config: RunConfig, source: Run | None) -> Start:
@@ -150,36 +127,6 @@ def _validation_rows(source: Run) -> Examples | None:
     except (UserError, OSError, ValueError, KeyError):
         return None
     return found if len(found) else None
-
-
-def check_source(run: Run) -> None:
-    """Refuse a run that cannot be learnt on from.
-
-    Raises:
-        CheckpointError: It has no checkpoint.
-    """
-    if not run.has_checkpoint:
-        raise CheckpointError(f"training.start_from: the run {run.name} has no checkpoint to learn on from.")
-
-
-def find_source(root: Path, name: str, shipped: Path | None) -> Run:
-    """Find the run that `training.start_from` names: one beside the new run, or a folder.
-
-    Raises:
-        ConfigError: There is none.
-        CheckpointError: It has no checkpoint.
-    """
-    from mtl.runs.store import RunStore, open_run
-
-    try:
-        try:
-            run = RunStore(root, shipped).open(name)
-        except CheckpointError:
-            run = open_run(name)
-    except CheckpointError as error:
-        raise ConfigError(f"training.start_from: {str(error)[0].lower()}{str(error)[1:]}") from None
-    check_source(run)
-    return run
 
 
 def score_earlier(model: MultiTaskModel, earlier: Earlier) -> dict[str, Any]:

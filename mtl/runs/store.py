@@ -21,9 +21,9 @@ from mtl.data.preparing import prepare
 from mtl.data.reading import Table, read_table
 from mtl.data.splitting import SIDES, Split
 from mtl.data.writing import EXACTLY, to_csv
-from mtl.errors import CheckpointError
+from mtl.errors import CheckpointError, ConfigError
 from mtl.runs.files import append_record, read_records, write_atomic, write_json
-from mtl.runs.starting import adopt, find_source, inherit
+from mtl.runs.inheriting import adopt, inherit
 
 State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "interrupted"]
 Phase = Literal["waiting", "starting", "embedding", "training", "validating", "testing", "finished"]
@@ -309,6 +309,33 @@ class RunStore:
         if not run.status.is_final:
             raise CheckpointError("The run is still going on; stop it first.")
         shutil.rmtree(run.path)
+
+
+def find_source(root: Path, name: str, shipped: Path | None) -> Run:
+    """Find the run that `training.start_from` names: one beside the new run, or a folder.
+
+    Raises:
+        ConfigError: There is none, or it has no checkpoint to learn on from.
+    """
+    try:
+        run = RunStore(root, shipped).open(name)
+    except CheckpointError:
+        try:
+            run = open_run(name)
+        except CheckpointError as error:
+            raise ConfigError(f"training.start_from: {str(error)[0].lower()}{str(error)[1:]}") from None
+    check_source(run)
+    return run
+
+
+def check_source(run: Run) -> None:
+    """Refuse a run that cannot be learnt on from.
+
+    Raises:
+        ConfigError: It has no checkpoint.
+    """
+    if not run.has_checkpoint:
+        raise ConfigError(f"training.start_from: the run {run.name} has no checkpoint to learn on from.")
 
 
 def open_run(path: str | Path) -> Run:

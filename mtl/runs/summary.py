@@ -27,7 +27,7 @@ class Summary:
         title: What the person calls it; may be empty.
         status: Where it stands.
         tasks: What its heads answer, those kept from an earlier run too.
-        files: What the person calls the files.
+        files: What the person calls the files, without their folders.
         rows: Examples of each side of the split; empty before the run begins.
         scores: Task -> the score that counts and its value on the test rows.
         preset: Where the values that were left open come from.
@@ -76,7 +76,7 @@ def _summary(path: Path, stamps: tuple[tuple[int, int], ...]) -> Summary:
         run.name,
         **known,
         tasks=tasks,
-        files=config.data.files,
+        files=tuple(Path(file).name for file in config.data.files),
         rows=_rows(path / "events.jsonl"),
         scores=scores_that_count(run.report()),
         preset=config.training.preset,

@@ -20,9 +20,10 @@ from mtl.errors import CheckpointError
 from mtl.modeling.encoder import encoder_sha256
 from mtl.modeling.multitask import MultiTaskModel, build_model
 from mtl.runs.checkpoint import FORMAT, Made, load_checkpoint, read_manifest, save_checkpoint
-from mtl.training.components import components, freeze, parameter_groups, parameter_names
+from mtl.training.components import components, frozen_parts, parameter_names
 
 TEXTS = ["snow", "the team was great today", "the soup was awful, they said"]
+TEMPERATURES = {"heads.topic.temperature", "heads.mood.temperature"}
 SCORES = {"topic": {"accuracy": 0.5, "macro_f1": 0.25}}
 Make = Callable[..., tuple[Path, MultiTaskModel, RunConfig]]
 
@@ -35,11 +36,14 @@ def make(tiny_config: RunConfig, tmp_path: Path) -> Make:
         config = override(config or tiny_config, list(settings))
         model = build_model(config, task_specs(config))
         base = encoder_sha256(model.encoder)
-        freeze(model, parameter_groups(model, config))
+        parts = components(model)
+        model.changed = frozenset(parts) - frozen_parts(parts, config, model.tasks)
         with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
+            for name in model.changed:
+                for parameter in parts[name].parameters():
                     parameter.add_(0.1 * torch.randn_like(parameter))
+            for number, key in enumerate(model.heads):
+                model.head(key).temperature.fill_(1.5 + number)
         save_checkpoint(tmp_path / "best", model, config, base, Made(2, 12, True, SCORES))
         return tmp_path / "best", model.eval(), config
 
@@ -70,6 +74,28 @@ def test_checkpoint_gives_the_same_logits_after_save_and_load(make: Make, poolin
     assert not loaded.training
 
 
+def test_checkpoint_keeps_temperatures_and_what_ever_learnt(make: Make) -> None:
+    folder, model, _ = make("training.freeze=embeddings")
+    loaded, _, _ = load_checkpoint(folder)
+    assert [loaded.head(key).temperature.item() for key in loaded.heads] == [1.5, 2.5]
+    assert loaded.changed == model.changed == {"layer.0", "layer.1", "head.topic", "head.mood"}
+
+
+def test_checkpoint_of_the_first_format_is_read_without_temperatures(make: Make) -> None:
+    folder, model, _ = make()
+    weights = {
+        name: value for name, value in load_file(folder / "model.safetensors").items() if name not in TEMPERATURES
+    }
+    save_file(weights, folder / "model.safetensors")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    data = (folder / "model.safetensors").read_bytes()
+    manifest["files"]["model.safetensors"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    loaded, _, _ = load_checkpoint(folder)
+    assert [loaded.head(key).temperature.item() for key in loaded.heads] == [1.0, 1.0]
+    assert_same_answers(model, loaded)
+
+
 def test_checkpoint_holds_projection_layer_norm_and_a_deeper_head(make: Make) -> None:
     folder, model, _ = make(
         "encoder.projection=6",
@@ -97,14 +123,14 @@ def test_checkpoint_holds_projection_layer_norm_and_a_deeper_head(make: Make) ->
 )
 def test_checkpoint_holds_only_what_learnt_and_what_is_new(make: Make, frozen: str, parts: set[str]) -> None:
     folder, model, _ = make(f"training.freeze={frozen}")
-    assert set(load_file(folder / "model.safetensors")) == set(parameter_names(model, parts))
+    assert set(load_file(folder / "model.safetensors")) == {*parameter_names(model, parts), *TEMPERATURES}
 
 
 def test_checkpoint_always_holds_new_parts_of_the_encoder(make: Make) -> None:
     folder, model, _ = make("encoder.pooling=attention", "encoder.projection=4", "training.freeze=everything")
     parts = set(components(model)) - {"embeddings", "layer.0", "layer.1"}
     assert {"pooling", "projection"} < parts
-    assert set(load_file(folder / "model.safetensors")) == set(parameter_names(model, parts))
+    assert set(load_file(folder / "model.safetensors")) == {*parameter_names(model, parts), *TEMPERATURES}
 
 
 def test_checkpoint_is_four_readable_files(make: Make) -> None:
@@ -211,7 +237,7 @@ def test_checkpoint_of_another_format_is_refused(make: Make, version: object) ->
     folder = make()[0]
     # what another format has beside its number is not ours to know
     (folder / "manifest.json").write_text(json.dumps({"format": version, "content": "new"}))
-    with pytest.raises(CheckpointError, match=f"this version reads format {FORMAT}"):
+    with pytest.raises(CheckpointError, match=f"this version reads {FORMAT} and older ones"):
         load_checkpoint(folder)
 
 

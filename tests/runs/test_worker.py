@@ -147,14 +147,16 @@ def test_worker_leaves_everything_a_run_is(done: Run) -> None:
         "timing.jsonl",
         "events.jsonl",
         "metrics.csv",
+        "plan.json",
         "report.json",
         "predictions.csv",
         "predictions.jsonl",
-        "plots/loss_curve.png",
-        "plots/topic_accuracy.png",
-        "plots/topic_f1.png",
-        "plots/mood_accuracy.png",
-        "plots/mood_f1.png",
+        *(f"plots/{name}.png" for name in ("loss_curve", "learning_rates", "task_weights")),
+        *(
+            f"plots/{task}_{what}.png"
+            for task in ("topic", "mood")
+            for what in ("accuracy", "f1", "confusion", "reliability")
+        ),
         "best/model.safetensors",
         "best/tasks.json",
         "best/config.yaml",
@@ -445,12 +447,8 @@ def test_worker_takes_odd_task_names(raw_config: RunConfig, tiny_csv_bytes: byte
     data = 'text,a/b,"Größe, 情感"\n'.encode() + body
     run = RunStore(tmp_path / "runs").create(override(raw_config, ["training.epochs=1"]), read_table(data))
     assert work(run, StopRequest()).state == "done"
-    assert {path.name for path in (run.path / "plots").iterdir()} == {
-        "loss_curve.png",
-        "a_b_accuracy.png",
-        "a_b_f1.png",
-        "gr_e_accuracy.png",
-        "gr_e_f1.png",
+    assert {"a_b_accuracy.png", "a_b_confusion.png", "gr_e_f1.png", "gr_e_reliability.png"} <= {
+        path.name for path in (run.path / "plots").iterdir()
     }
     assert {"a/b_predicted", "Größe, 情感_predicted"} <= set(read_csv(run.path / "predictions.csv")[0])
 
