@@ -47,8 +47,9 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--evaluation-rows", type=int, default=2_000)
+    options.add_argument("--set", action="append", default=[], help="KEY=VALUE for every run")
     given = options.parse_args()
-    config, splits = read(given.data, [f"training.epochs={given.epochs}"])
+    config, splits = read(given.data, [f"training.epochs={given.epochs}", *given.set])
     evaluation = draw(together(splits.validation, splits.test), given.evaluation_rows, 0)
     joint: dict[str, list[Trained]] = {weighting: [] for weighting in given.weightings}
     alone: dict[str, list[Trained]] = {task: [] for task in config.tasks}

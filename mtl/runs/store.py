@@ -24,6 +24,7 @@ from mtl.data.writing import EXACTLY, to_csv
 from mtl.errors import CheckpointError, ConfigError
 from mtl.runs.files import append_record, read_records, write_atomic, write_json
 from mtl.runs.inheriting import adopt, inherit
+from mtl.training.demands import check_installed
 
 State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "interrupted"]
 Phase = Literal["waiting", "starting", "embedding", "training", "validating", "testing", "finished"]
@@ -226,6 +227,7 @@ class RunStore:
         Raises:
             UserError: The file or the configuration cannot be used; nothing was created.
         """
+        check_installed(config.training.weighting)
         source = self.source(config)
         prepared = prepare(table, inherit(config, source.config) if source else config, near)
         config = adopt(prepared.config, source.tasks) if source else prepared.config

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from mtl.config import RunConfig
+from mtl.config import WEIGHTING_HELP, RunConfig
 from mtl.data.reading import is_missing
 from mtl.data.splitting import Splits
 from mtl.errors import CheckpointError, ConfigError, DataError
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.tasks import TaskSpec
+from mtl.training.demands import cost
 from mtl.training.evaluation import evaluate
 from mtl.training.loop import Diverged, restore
 from mtl.training.memory import Memory, MemoryWatch
@@ -68,6 +69,7 @@ class Preflight:
         memory: What these steps reached.
         numerics: Device, precision, attention and threads.
         tasks: One entry a task.
+        weighting_seconds: Weighting -> what a step would take with it, as far as its backward passes tell.
         warnings: What a person should know before waiting for the run.
     """
 
@@ -81,6 +83,7 @@ class Preflight:
     memory: Memory
     numerics: dict[str, str]
     tasks: tuple[TaskPreflight, ...]
+    weighting_seconds: dict[str, float]
     warnings: tuple[str, ...]
 
     @property
@@ -133,8 +136,20 @@ def preflight(model: MultiTaskModel, splits: Splits, config: RunConfig, *, cache
         memory=memory,
         numerics=begin.numerics,
         tasks=tasks,
+        weighting_seconds=_weighting_seconds(run, seconds.step),
         warnings=(*begin.warnings, *_warnings(tasks, seconds, memory, cut_ratio, limit)),
     )
+
+
+def _weighting_seconds(run: Setup, measured: float) -> dict[str, float]:
+    """Extend the measured step to every weighting: a backward pass takes twice as long as the forward pass."""
+    training, tasks = run.training, len(run.tasks)
+    apart = run.shares and tasks > 1
+
+    def work(weighting: str) -> float:
+        return 1 + 2 * (cost(weighting, tasks, clip_per_task=training.clip_per_task is not None) if apart else 1)
+
+    return {name: measured * work(name) / work(training.weighting) for name in WEIGHTING_HELP}
 
 
 def _first_look(run: Setup, task: TaskSpec, epoch: Sequence[int]) -> TaskPreflight:

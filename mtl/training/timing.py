@@ -31,7 +31,7 @@ class Seconds:
 
     Attributes:
         step: One optimizer step, the mean over an epoch.
-        validation: Scoring the validation rows, after every epoch.
+        validation: Scoring the validation rows, after every epoch and once more at the end.
         test: Scoring the test rows, once.
         embedding: Embedding training and validation rows once, if nothing in the encoder learns; else 0.
         run: All of it, if the run is not stopped early; without loading libraries and weights, without saving.

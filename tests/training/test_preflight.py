@@ -19,8 +19,9 @@ from mtl.errors import CheckpointError, ConfigError, DataError
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.training import preflight as module
 from mtl.training import timing
+from mtl.training.evaluation import tokenised
 from mtl.training.events import EpochEnd, RunBegin
-from mtl.training.loop import Diverged, tokenised, train
+from mtl.training.loop import Diverged, train
 from mtl.training.memory import Memory, MemoryWatch
 from mtl.training.preflight import Preflight, TaskPreflight, preflight
 from mtl.training.timing import Seconds
@@ -106,7 +107,7 @@ def test_preflight_times_the_embedding_of_a_frozen_encoder_alone(
     assert (seconds.embedding > 0) is embeds
     assert min(seconds.step, seconds.validation, seconds.test) > 0
     assert seconds.run == pytest.approx(
-        seconds.embedding + 5 * seconds.validation + found.steps * seconds.step + seconds.test
+        seconds.embedding + 6 * seconds.validation + found.steps * seconds.step + seconds.test
     )
 
 
@@ -307,3 +308,13 @@ def test_preflight_needs_a_resolved_configuration(
     unresolved = tiny_config.model_copy(update={"training": RunConfig().training})
     with pytest.raises(ValueError, match="resolve the configuration"):
         preflight(tiny_model, tiny_splits, unresolved)
+
+
+def test_preflight_says_what_each_weighting_would_take(
+    tiny_model: MultiTaskModel, tiny_splits: Splits, tiny_config: RunConfig
+) -> None:
+    found = run(tiny_model, tiny_splits, tiny_config, "training.weighting=uncertainty", "training.freeze=nothing")
+    seconds = found.weighting_seconds
+    assert seconds["uncertainty"] == seconds["fixed"] == found.seconds.step
+    # one forward pass, and a backward pass of twice that for each of two tasks instead of one
+    assert seconds["pcgrad"] == pytest.approx(found.seconds.step * 5 / 3)

@@ -16,7 +16,7 @@ from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.training import timing
 from mtl.training.events import Event
-from mtl.training.loop import Setup
+from mtl.training.setup import Setup
 from mtl.training.timing import measure
 
 STEP_SECONDS_PER_TOKEN, BATCH_SECONDS = 0.001, 0.25
@@ -68,7 +68,7 @@ def test_timing_is_exact_where_the_time_follows_the_length(
     tiny_model: MultiTaskModel, many: Splits, tiny_config: RunConfig, clock: SimpleNamespace
 ) -> None:
     run = Setup(tiny_model, many, tiny_config, None)
-    order = run.order(1)
+    order = [draw.rows for draw in run.draws(1, {})]
     assert len(order) > 3 * timing.STEP_BATCHES
     assert batches(run.validation) > timing.EVALUATION_BATCHES
     found = measure(run)
@@ -78,7 +78,7 @@ def test_timing_is_exact_where_the_time_follows_the_length(
     assert found.validation == pytest.approx(BATCH_SECONDS * batches(run.validation))
     assert found.test == pytest.approx(BATCH_SECONDS * batches(run.test))
     assert found.embedding == 0
-    assert found.run == pytest.approx(run.epochs * found.validation + run.steps * found.step + found.test)
+    assert found.run == pytest.approx((run.epochs + 1) * found.validation + run.steps * found.step + found.test)
 
 
 def test_timing_of_a_frozen_encoder_embeds_once_and_steps_on_embeddings(
@@ -89,7 +89,7 @@ def test_timing_of_a_frozen_encoder_embeds_once_and_steps_on_embeddings(
     assert found.step == pytest.approx(BATCH_SECONDS), "a step saw tokens"
     assert found.embedding == pytest.approx(BATCH_SECONDS * (batches(run.train) + batches(run.validation)))
     assert found.run == pytest.approx(
-        found.embedding + run.epochs * found.validation + run.steps * found.step + found.test
+        found.embedding + (run.epochs + 1) * found.validation + run.steps * found.step + found.test
     )
 
 

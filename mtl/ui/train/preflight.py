@@ -73,7 +73,10 @@ def preflight_html(found: dict[str, Any], *, busy: bool) -> str:
     if busy:
         warnings.append("Another run is going on, so the times are longer than they will be when it is done.")
     header = ["task", "loss at step 0", "ln(classes)", "rows an epoch"]
+    steps = sorted(found["weighting_seconds"].items(), key=lambda item: item[1])
+    weightings = html.table(["weighting", "a step"], [(name, f"{value:.2f} s") for name, value in steps])
     return (
         f'<div class="understood">{html.chips(facts)}{html.notes(warnings, "problem")}'
-        f"{html.table(header, tasks, caption='Before the first step')}</div>"
+        f"{html.table(header, tasks, caption='Before the first step')}"
+        f"{html.details('What a step takes with each weighting', weightings)}</div>"
     )
