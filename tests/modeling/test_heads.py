@@ -170,6 +170,8 @@ def test_heads_are_less_sure_of_the_same_at_a_higher_temperature(kind: TaskKind)
     assert found(cold) == found(warm) != []
     assert all(high > low for high, low in zip(confidences(cold), confidences(warm), strict=True))
     assert confidences(warm) == pytest.approx([1 / made.outputs] * len(confidences(warm)), rel=0.02)
+    made.temperature.fill_(1e9)  # where probabilities are all alike
+    assert found(made.decode(logits, ENCODING)) == found(cold)
 
 
 @KINDS

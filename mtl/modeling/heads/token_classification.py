@@ -18,19 +18,8 @@ from mtl.modeling.heads.base import Entity, EntityPrediction, Head
 
 Counted = list[tuple[int, int, int]]
 
-_PAIRS = {
-    ")": "(",
-    "]": "[",
-    "}": "{",
-    "”": "“",
-    "’": "‘",
-    "»": "«",
-    "）": "（",
-    "」": "「",
-    "』": "『",
-    '"': '"',
-    "'": "'",
-}
+# closing mark -> what opens it
+_PAIRS = dict(zip(""")]}”’»）」』"'""", """([{“‘«（「『"'""", strict=True))
 _NEVER_LAST = frozenset(",;:，；：、")
 
 
