@@ -29,9 +29,9 @@ DOMINANT_SHARE = 0.8
 # gets nowhere, only what undoes half of another's step is worth a word.
 CONFLICT_COSINE, STRONG_CONFLICT_COSINE = -0.1, -0.5
 FEWEST_LOOKS, RECENT_LOOKS = 3, 10
-# Half way to unrelated. The default encoder's STS-B Spearman, 0.909 at first, was 0.904 at a drift of 0.2 and 0.866 at 0.4,
-# where the defaults come to. Early on the rates are highest and a run may pass this and come back (0.54, then 0.39), so
-# it takes two epochs.
+# Half way to unrelated. The default encoder's STS-B Spearman, 0.909 at first, was 0.904 at a drift of 0.2 and 0.866 at
+# 0.4, where the defaults come to. Early on the rates are highest and a run may pass this and come back (0.54, then
+# 0.39), so it takes two epochs.
 FAR_DRIFT, FAR_EPOCHS = 0.5, 2
 
 
