@@ -101,13 +101,13 @@ def test_weighting_heads_get_the_gradient_of_their_own_weighted_loss(name: str, 
     net, weighting = Net(), warmed_up(name, PRIORS, clip_per_task=clip)
     losses = net.losses()
     expected = {
-        key: torch.autograd.grad(loss, net.heads[key].weight, retain_graph=True)[0] for key, loss in losses.items()
+        key: torch.autograd.grad(loss, net.head(key).weight, retain_graph=True)[0] for key, loss in losses.items()
     }
     used = weighting.backward(losses, net.shared)
     for key in KEYS:
         factor = PRIORS[key] if name in SURGERIES else used[key]
-        assert net.heads[key].weight.grad is not None
-        torch.testing.assert_close(net.heads[key].weight.grad, factor * expected[key])
+        assert net.head(key).weight.grad is not None
+        torch.testing.assert_close(net.head(key).weight.grad, factor * expected[key])
 
 
 @ALL
@@ -150,10 +150,10 @@ def test_weighting_of_one_task_or_without_shared_weights_sums(name: str) -> None
     heads = Net()
     heads.first.requires_grad_(False), heads.second.requires_grad_(False)
     losses = heads.losses()
-    gradients = {k: torch.autograd.grad(x, heads.heads[k].bias, retain_graph=True)[0] for k, x in losses.items()}
+    gradients = {k: torch.autograd.grad(x, heads.head(k).bias, retain_graph=True)[0] for k, x in losses.items()}
     used = warmed_up(name, PRIORS).backward(losses, [])
     for key, gradient in gradients.items():
-        torch.testing.assert_close(heads.heads[key].bias.grad, used[key] * gradient)
+        torch.testing.assert_close(heads.head(key).bias.grad, used[key] * gradient)
     if name in SURGERIES:
         assert used == PRIORS
 
@@ -187,7 +187,7 @@ def test_weighting_gives_a_task_of_weight_zero_no_part(name: str) -> None:
     weighting = warmed_up(name, PRIORS | {"slots": 0.0})
     used = weighting.backward(net.losses(), net.shared)
     assert used["slots"] == 0
-    assert net.heads["slots"].weight.grad is None
+    assert net.head("slots").weight.grad is None
     assert all(parameter.grad is None for parameter in list(weighting.parameters())[2:])
     same = warmed_up(name, PRIORS | {"slots": 0.0})
     same.backward(without.losses(keys=KEYS[:2]), without.shared)
@@ -204,13 +204,13 @@ def test_weighting_passes_over_what_cannot_learn(name: str) -> None:
     assert all(parameter.grad is None for parameter in [*net.parameters(), *weighting.parameters()])
     mixed = losses | net.losses(keys=["mood"])
     assert weighting.backward(mixed, net.shared).keys() == set(KEYS)
-    assert net.heads["mood"].weight.grad is not None
-    assert net.heads["topic"].weight.grad is None
+    assert net.head("mood").weight.grad is not None
+    assert net.head("topic").weight.grad is None
 
 
 @ALL
 @CLIPS
-@pytest.mark.parametrize("value", [0.0, 1e-30, math.nan])
+@pytest.mark.parametrize("value", [0.0, 1e-30, math.nan, math.inf])
 def test_weighting_goes_on_whatever_the_gradients_are(name: str, clip: float | None, value: float) -> None:
     shared = nn.Parameter(torch.tensor([1.0, 2.0]))
     losses = {"topic": shared.sum() * value, "mood": shared[1] * value, "slots": shared[0] * value}
@@ -230,7 +230,7 @@ def test_weighting_keeps_the_state_of_an_absent_task(name: str) -> None:
     before, slots = state(weighting), KEYS.index("slots")
     for step in (4, 5):
         weighting.backward(net.losses(step, KEYS[:2]), net.shared)
-        assert net.heads["slots"].weight.grad is None
+        assert net.head("slots").weight.grad is None
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     losses, scores = {"topic": 0.5, "mood": 0.3}, {"topic": 0.8, "mood": 0.7}

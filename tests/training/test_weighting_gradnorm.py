@@ -130,3 +130,10 @@ def test_weighting_gradnorm_learns_nothing_from_one_task_or_without_shared_weigh
     weighting.backward(net.losses(keys=["mood"]), net.shared)
     weighting.backward(net.losses(), [])
     assert all(parameter.grad is None for parameter in weighting.parameters())
+
+
+def test_weighting_gradnorm_learns_nothing_from_a_task_that_does_not_reach_the_shared_weights() -> None:
+    shared, own = nn.Parameter(torch.tensor([1.0, 1.0])), nn.Parameter(torch.tensor(1.0))
+    weighting = build("gradnorm")
+    weighting.backward({"topic": shared.sum(), "mood": own.square()}, [shared])
+    assert all(parameter.grad is None for parameter in weighting.parameters())

@@ -137,6 +137,15 @@ def test_weighting_nash_mtl_bargains_among_those_that_are_there() -> None:
     assert (before[1:] != after[1:]).all()
 
 
+def test_weighting_nash_mtl_keeps_the_last_bargain_where_it_finds_none() -> None:
+    """There is none with a task that has nothing to gain; then the state is what decides."""
+    weighting, shared = build("nash_mtl"), nn.Parameter(torch.zeros(2))
+    weighting.load_state_dict({"last": torch.tensor([3.0, 1.0, 5.0])})
+    used = weighting.backward({"topic": shared[0] * 2, "mood": shared[1] * 0}, [shared])
+    assert used["topic"] / used["mood"] == pytest.approx(3.0)
+    assert weighting.state_dict()["last"].tolist() == [3.0, 1.0, 5.0]
+
+
 # ------------------------------------------------------------------------------------------------ properties
 
 
@@ -154,7 +163,7 @@ def test_weighting_surgery_finds_a_point_where_no_task_can_gain_without_a_loss(n
         losses = {"topic": 0.5 * (place - low).square().sum(), "mood": 2 * (place - high).square().sum()}
         weighting.backward(losses, [place])
         with torch.no_grad():
-            place -= place.grad * 0.5 / (1 + step / 4)  # type: ignore[operator]
+            place.sub_(place.grad, alpha=0.5 / (1 + step / 4))  # type: ignore[arg-type]
     assert abs(place[1].item()) < 0.1
     assert -1.1 < place[0].item() < 1.1
 

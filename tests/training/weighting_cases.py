@@ -59,6 +59,12 @@ class Net(nn.Module):
         """The weights below the heads."""
         return [*self.first.parameters(), *self.second.parameters()]
 
+    def head(self, key: str) -> nn.Linear:
+        """Return the head of a task."""
+        head = self.heads[key]
+        assert isinstance(head, nn.Linear)
+        return head
+
     def losses(self, step: int = 0, keys: Iterable[str] = KEYS) -> dict[str, Tensor]:
         """Compute the losses of the batch of a step."""
         generator = torch.Generator().manual_seed(100 + step)

@@ -66,7 +66,7 @@ class SurgeryWeighting(Weighting):
         if len(keys) > 1:
             gramian = inner_products([found[key] for key in keys])
             size = float(gramian.trace())
-            if math.isfinite(size) and size > 0:
+            if 0 < size < math.inf:
                 weights = dict(zip(keys, self.solve(gramian, keys).tolist(), strict=True))
         for key, weight in weights.items():
             add_gradient(shared, found.pop(key), weight)
