@@ -40,8 +40,8 @@ def test_cli_train_from_a_file_alone_prints_the_run_and_its_scores(
     for side in ("validation", "test"):
         assert result.json[side] == report[side]
         assert {task: set(scores) for task, scores in result.json[side].items()} == {
-            "topic": {"accuracy", "macro_f1"},
-            "mood": {"accuracy", "macro_f1"},
+            "topic": {"accuracy", "macro_f1", "weighted_f1", "macro_recall"},
+            "mood": {"accuracy", "macro_f1", "weighted_f1", "macro_recall"},
         }
     assert run.config.data.files == (tiny_csv.name,)
     assert Predictor.load(result.json["run"]).predict(["snow"])

@@ -47,7 +47,7 @@ def test_cli_evaluate_scores_every_labelled_row(
     for task, scores in result.json.items():
         pairs = [(a[task].label, cell) for a, cell in zip(answers, table.columns[task], strict=True) if cell]
         assert scores["accuracy"] == pytest.approx(sum(guess == truth for guess, truth in pairs) / len(pairs))
-        assert set(scores) == {"accuracy", "macro_f1"}
+        assert set(scores) == {"accuracy", "macro_f1", "weighted_f1", "macro_recall"}
 
 
 def test_cli_evaluate_takes_a_file_with_some_of_the_tasks(cli: Cli, finished_run: Run, tmp_path: Path) -> None:

@@ -90,14 +90,18 @@ def embeddings_of(
     return found, vectors if tokens else None
 
 
+def can_be_kept(model: MultiTaskModel, rows: Tokenised) -> bool:
+    """Say whether what the encoder says of the rows fits into memory: the vectors of single tokens may not."""
+    return not model.reads_tokens or 4 * token_size(model.encoder) * sum(rows.lengths) <= MOST_TOKEN_BYTES
+
+
 def embed_once(model: MultiTaskModel, rows: Tokenised) -> Iterator[Event]:
     """Let the rows keep what the encoder says of them: nothing in it learns, so every epoch would repeat it.
 
-    Token vectors that would take too much memory are not kept; the encoder then runs in every epoch.
+    What does not fit into memory is not kept; the encoder then runs in every epoch.
     """
-    if model.reads_tokens and 4 * token_size(model.encoder) * sum(rows.lengths) > MOST_TOKEN_BYTES:
-        return
-    rows.embeddings, rows.token_embeddings = yield from embeddings_of(model, rows, tokens=model.reads_tokens)
+    if can_be_kept(model, rows):
+        rows.embeddings, rows.token_embeddings = yield from embeddings_of(model, rows, tokens=model.reads_tokens)
 
 
 def tokenised(model: MultiTaskModel, examples: Examples) -> Tokenised:

@@ -95,7 +95,7 @@ def take_step(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> 
     encoded = run.model.encode(batch.features)
     logits = run.model.answer(encoded, batch.tasks or run.keys)
     losses = run.model.losses(logits, batch.labels)
-    conflict = run.look_at_conflict(losses, step)
+    conflict = run.look_at_conflict(losses, encoded, batch, step)
     run.hold_close(encoded, batch)
     weights = run.weighting.backward(losses, run.shared)
     norm = _clip(run.model, run.training.clip)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
@@ -146,7 +146,7 @@ class EntityCollector(Collector):
         """Take in one batch. Shape of the logits: (B, T, C)."""
         logits = logits.detach()
         self._spans += batch.spans[key]
-        self._entities += model.head(key).decode(logits, batch.encoding)
+        self._entities += cast(list[EntityPrediction], model.head(key).decode(logits, batch.encoding))
         self.count += sum(spans is not None for spans in batch.spans[key])
         if self._keep:
             for rows, labels in zip(logits.float().cpu(), batch.labels[key], strict=True):

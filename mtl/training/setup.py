@@ -73,7 +73,7 @@ class Setup:
             shared=self.shares,
         )
         self.anchors: Anchors | None = None
-        self._start: Tensor | None = None
+        self.start: Tensor | None = None
         for task in self.tasks:
             self.model.head(task.key).weigh_classes(_flat(self.train.labels[task.key]))
         model.changed |= self.plan.ever_learning
@@ -119,6 +119,11 @@ class Setup:
     def _shared_names(names: frozenset[str]) -> frozenset[str]:
         return frozenset(name for name in names if not name.startswith("head."))
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether the run needs to know the embeddings of the training rows before anything has learnt."""
+        return bool(self.training.curriculum or self.training.stay_close)
+
     def prepare_rows(self) -> Iterator[Event]:
         """Compute, once, what the encoder says of the rows before it learns, as far as the run needs it."""
         if not self.shares:
@@ -126,13 +131,13 @@ class Setup:
             yield from embed_once(self.model, self.validation)
             return
         self.anchors = Anchors(self.model, self.train.examples.texts, seed=self.seed)
-        if self.training.curriculum or self.training.stay_close:
-            self._start, _ = yield from embeddings_of(self.model, self.train)
+        if self.needs_start:
+            self.start, _ = yield from embeddings_of(self.model, self.train)
 
     def order_rows(self) -> None:
         """Order the rows by difficulty if there is a curriculum; `prepare_rows` came before."""
         if self.training.curriculum:
-            start = self._start if self._start is not None else self.train.embeddings
+            start = self.start if self.start is not None else self.train.embeddings
             assert start is not None
             classes = {
                 task.key: classes_of(self.train, task.key) for task in self.tasks if task.kind == "classification"
@@ -160,6 +165,7 @@ class Setup:
 
     def enter(self, epoch: int) -> None:
         """Let the parts of an epoch's phase learn, and switch the model to training."""
+        self.weighting.begin_epoch(epoch)
         learning = self.plan.learning(epoch)
         let_learn(self.model, self.groups, learning)
         self._parts: dict[str, list[nn.Parameter]] = defaultdict(list)
@@ -189,16 +195,22 @@ class Setup:
             settings["lr"] = rates.get(group.component, 0.0)
         return rates
 
-    def look_at_conflict(self, losses: Mapping[str, Tensor], step: int) -> Conflict | None:
+    def look_at_conflict(
+        self, losses: Mapping[str, Tensor], encoded: dict[str, Tensor], batch: Batch, step: int
+    ) -> Conflict | None:
         """Compare the tasks' gradients, every so many steps; before the step's own backward pass."""
         if not is_look(step, self._look_every):
             return None
+        if batch.tasks is not None:  # it teaches one task; what would the others say of its rows?
+            with torch.random.fork_rng():  # their dropout must not change what the run draws
+                others = [key for key in self.keys if key not in batch.tasks]
+                losses = {**losses, **self.model.losses(self.model.answer(encoded, others), batch.labels)}
         return measure(losses, self._parts, {task.key: task.name for task in self.tasks})
 
     def hold_close(self, encoded: Mapping[str, Tensor], batch: Batch) -> None:
         """Add the gradient of the term that keeps embeddings near those of the start, if it is wanted."""
-        if self.training.stay_close and self._start is not None and self.shared:
-            start = self._start[batch.indices].to(self.model.device)
+        if self.training.stay_close and self.start is not None and self.shared:
+            start = self.start[batch.indices].to(self.model.device)
             term = closeness_loss(encoded["sentence_embedding"], start)
             (self.training.stay_close * term).backward(retain_graph=True)
 

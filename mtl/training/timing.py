@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from mtl.data.batching import Tokenised, by_token_budget
-from mtl.modeling.multitask import MultiTaskModel, embedding_size
-from mtl.training.evaluation import embed_once, evaluation, tokenised
+from mtl.modeling.multitask import MultiTaskModel, embedding_size, token_size
+from mtl.training.evaluation import can_be_kept, embed_once, evaluation, tokenised
 from mtl.training.events import Event, Side
 from mtl.training.loop import take_step
 from mtl.training.metrics import Meter
@@ -70,7 +70,7 @@ def measure(run: Setup) -> Seconds:
     Raises:
         Diverged: A loss or a gradient is not finite.
     """
-    embedding = 0.0 if run.shares else _embed(run.model, run.train) + _embed(run.model, run.validation)
+    embedding = _before(run)
     torch.manual_seed(run.seed)
     step = _step_seconds(run)
     validation = _evaluation_seconds(run, run.validation, "validation")
@@ -78,6 +78,23 @@ def measure(run: Setup) -> Seconds:
     test = _evaluation_seconds(run, run.test, "test")
     whole = embedding + (run.epochs + 1) * validation + run.steps * step + test
     return Seconds(step, validation, test, embedding, whole)
+
+
+def _before(run: Setup) -> float:
+    """Return the seconds of what is computed once, before the first step; the run gets stand-ins for it."""
+    if not run.shares:
+        return _embed(run.model, run.train) + _embed(run.model, run.validation)
+    if not run.needs_start:
+        return 0.0
+    seconds = _few_batches(run.model, run.train, lambda sample: embed_once(run.model, sample))
+    run.start = _stand_ins(run.model, len(run.train))
+    return seconds
+
+
+def _stand_ins(model: MultiTaskModel, count: int) -> torch.Tensor:
+    """Make vectors of length 1, written out in full as the real ones: time and memory do not depend on values."""
+    size = embedding_size(model.encoder)
+    return torch.full((count, size), size**-0.5)
 
 
 def _step_seconds(run: Setup) -> float:
@@ -113,12 +130,13 @@ def _step_seconds(run: Setup) -> float:
 
 def _embed(model: MultiTaskModel, rows: Tokenised) -> float:
     """Return the seconds of embedding all rows, from those of a few batches; the rows get stand-ins for embeddings."""
-    if not len(rows):
+    if not len(rows) or not can_be_kept(model, rows):
         return 0.0
     seconds = _few_batches(model, rows, lambda sample: embed_once(model, sample))
-    size = embedding_size(model.encoder)
-    # vectors of length 1, written out in full as the real ones: neither time nor memory depends on their values
-    rows.embeddings = torch.full((len(rows), size), size**-0.5)
+    rows.embeddings = _stand_ins(model, len(rows))
+    if model.reads_tokens:
+        width = token_size(model.encoder)
+        rows.token_embeddings = [torch.full((length, width), width**-0.5) for length in rows.lengths]
     return seconds
 
 
@@ -138,6 +156,8 @@ def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[T
         sample = tokenised(model, rows.examples.take(few))
         if rows.embeddings is not None:
             sample.embeddings = rows.embeddings[few]
+        if rows.token_embeddings is not None:
+            sample.token_embeddings = [rows.token_embeddings[row] for row in few]
         clock = [time.perf_counter()]
         clock += [time.perf_counter() for _ in go_through(sample)]
     measured: dict[int, list[float]] = defaultdict(list)

@@ -10,7 +10,7 @@ from mtl.config import RunConfig, TrainingConfig
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.training import numerics
-from mtl.training.loop import tokenised
+from mtl.training.evaluation import tokenised
 from mtl.training.numerics import settle
 
 AUTO = TrainingConfig(device="cpu")
