@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl.config import DataConfig, RunConfig, SplitConfig, TaskConfig
+from mtl.config import DataConfig, RunConfig, SplitConfig, TaskConfig, TrainingConfig
 from mtl.data.combining import read_configured
 from mtl.data.preparing import Division, Prepared, Understood, complete, divide, understand_table
 from mtl.data.reading import Table
@@ -80,7 +80,9 @@ def _merges(config: RunConfig) -> str:
 
 def _config(data: str, merges: str) -> RunConfig:
     tasks = {name: TaskConfig(merge=merge) for name, merge in json.loads(merges).items()}
-    return RunConfig(data=DataConfig.model_validate_json(data), tasks=tasks)
+    found = DataConfig.model_validate_json(data)
+    training = TrainingConfig(row_sampling="weight_column" if found.weight_column else "uniform")
+    return RunConfig(data=found, tasks=tasks, training=training)
 
 
 def _read(files: Identity, data: DataConfig) -> Table:

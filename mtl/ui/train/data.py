@@ -13,7 +13,7 @@ import gradio as gr
 from mtl.config import RunConfig
 from mtl.config_text import from_dict
 from mtl.data.decoding import LEGACY
-from mtl.data.preparing import require_tasks
+from mtl.data.preparing import Understood, require_tasks
 from mtl.data.profile import Merge, profile
 from mtl.errors import UserError
 from mtl.reports.data import describe
@@ -145,19 +145,14 @@ def _wire(section: DataSection, file: gr.File, sample: gr.Button, correct: gr.Ac
         drawn, _, *widgets = _guessed(values[section.files], options)
         return [gr.skip(), drawn, gr.update(visible=True, open=True), *widgets, *kept]  # who corrects is in there
 
-    def corrected(values: Mapping[Any, Any]) -> str:
-        if not values[section.files]:
-            return EMPTY
-        return _summary(values[section.files], from_dict(data_values(section, values)))
-
     cleared = [[], EMPTY, gr.update(visible=False), *_no_columns(), *kept]
     file.upload(guarded(lambda paths: afresh(_named(paths))), file, outputs, **private)
     file.clear(guarded(lambda: cleared), None, outputs, **private)
     sample.click(guarded(lambda: afresh([[str(SAMPLE), "data/sample.csv"]])), None, outputs, **private)
     gr.on([widget.input for widget in reading], guarded(reread), section.inputs, outputs, **private)
     gr.on(
-        [widget.input for widget in guesses], guarded(corrected), section.inputs, section.summary,
-        trigger_mode="always_last", **private,
+        [widget.input for widget in guesses], guarded(lambda values: summary_of(section, values)), section.inputs,
+        section.summary, trigger_mode="always_last", **private,
     )  # fmt: skip
 
 
@@ -191,7 +186,7 @@ def _guessed(files: list[list[str]], reading: Mapping[str, str]) -> list[Any]:
         return [_refused(files, str(error)), gr.update(visible=True, open=True), *_no_columns()]
     columns, headers = understood.columns, list(understood.table.headers)
     split = next(iter(columns.named("split")), NO_SPLIT)
-    merges = [_merge_choice(merge) for merge in profile(understood).merges]
+    merges = [merge_choice(merge) for merge in profile(understood).merges]
     return [
         _summary(files, config),
         gr.update(visible=True, open=not columns.tasks),
@@ -208,7 +203,7 @@ def _refused(files: list[list[str]], reason: str) -> str:
     return f'<div class="understood"><div class="file-name">{html.escape(names)}</div>{html.refusal(reason)}</div>'
 
 
-def _merge_choice(merge: Merge) -> tuple[str, str]:
+def merge_choice(merge: Merge) -> tuple[str, str]:
     """Offer to merge labels; the value says which, so that nothing has to be looked up when it comes back."""
     shown = ", ".join(f'"{label}"' for label in merge.labels)
     others = {label: merge.into for label in merge.labels if label != merge.into}
@@ -226,6 +221,22 @@ def _summary(files: list[list[str]], config: RunConfig) -> str:
     except UserError as error:  # readable, but nothing to train on: the person can still name the columns
         return html.refusal(str(error)) + drawn
     return drawn
+
+
+def summary_of(section: DataSection, values: Mapping[Any, Any]) -> str:
+    """Draw what is understood of the files as the widgets say that they are read."""
+    if not values[section.files]:
+        return EMPTY
+    return _summary(values[section.files], from_dict(data_values(section, values)))
+
+
+def understood_or_none(section: DataSection, values: Mapping[Any, Any]) -> Understood | None:
+    """Return what is understood of the files; None if there is none, or it cannot be read."""
+    try:
+        config = from_dict(data_values(section, values))
+        return understood_data(values[section.files], config) if values[section.files] else None
+    except UserError:
+        return None
 
 
 def data_values(section: DataSection, values: Mapping[Any, Any]) -> dict[str, Any]:

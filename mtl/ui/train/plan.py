@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
-from mtl.config import (
-    DEFAULT_ENCODER,
-    HEAD_HELP,
-    OPTIMIZER_HELP,
-    POOLING_HELP,
-    PRESET_HELP,
-    PRESETS,
-    SCHEDULE_HELP,
-    SELECTION_HELP,
-    Preset,
-    RunConfig,
-)
+from mtl.config import PRESET_HELP, PRESETS, Preset, RunConfig, UnfreezingConfig
 from mtl.config_text import from_dict
 from mtl.errors import UserError
-from mtl.ui import html
-from mtl.ui.context import check_allowed, guarded
-from mtl.ui.train.data import DataSection, data_values, nested_sections
-from mtl.ui.train.preview import preview_html
+from mtl.training.demands import check_installed
+from mtl.ui import picker
+from mtl.ui.context import AppContext, check_allowed, guarded
+from mtl.ui.live_plot import live_plot
+from mtl.ui.train import balancing, exchange, heads, options, phases
+from mtl.ui.train.data import DataSection, data_values, understood_or_none
+from mtl.ui.train.exchange import Exchange
+from mtl.ui.train.heads import Heads
+from mtl.ui.train.planning import MINILM_LAYERS, layer_count
+from mtl.ui.train.preview import Preview, preview
+from mtl.ui.train.values import HEADS, PHASES, to_form, to_values
+from mtl.ui.train.widgets import PRIVATE, number
 
-FREEZE_GROUPS = ["everything", "encoder", "embeddings"]
-MINILM_LAYERS = [f"layer.{number}" for number in range(6)]
-HEAD_COLUMNS = ["task", "loss weight", "head", "learning rate"]
-# What a preset decides, in the order of the form.
-# A number field cannot be empty in a browser: where 0 is no possible value, it stands for "left to the app" or "off".
-ZERO_IS_AUTO = {
-    "training.head_learning_rate",
-    "encoder.projection",
-    "encoder.max_length",
-    "data.split.near_duplicates",
-}
+DEFAULTS = to_form(RunConfig())
+START_FROM, FREEZE, NAME = "training.start_from", "training.freeze", "encoder.name"
+FRESH = "nothing: the pretrained encoder and new heads"
+# What a preset decides, in the order of the form; what is in the unfreezing follows.
 PRESET_FIELDS = (
     "epochs", "batch_size", "freeze", "embeddings_learning_rate", "encoder_learning_rate", "head_learning_rate",
-    "projection_learning_rate", "patience", "warmup",
+    "layer_decay", "projection_learning_rate", "patience", "warmup", "unfreezing",
 )  # fmt: skip
 
 
@@ -49,235 +39,261 @@ class PlanSection:
     """The form.
 
     Attributes:
+        data: The section above.
+        looks: State: changes when more is known of the data than before.
         fields: Path in the configuration, such as `training.epochs` -> component.
-        heads: One row per task: loss weight, shape and rate.
-        summary: What it would train.
+        heads: The settings of each head.
+        exchange: The configuration as text.
+        summary: What it would train: the first words, the map of the rates, and the rest.
     """
 
+    data: DataSection
+    looks: gr.State
     fields: dict[str, Any] = field(default_factory=dict)
-    heads: gr.Dataframe | None = None
-    summary: gr.HTML | None = None
+    heads: Heads | None = None
+    exchange: Exchange | None = None
+    summary: tuple[gr.HTML, gr.HTML, gr.HTML] | None = None
+
+    @property
+    def preset_paths(self) -> list[str]:
+        """The paths of what a preset decides."""
+        unfreezing = [f"{phases.UNFREEZING}.{name}" for name in UnfreezingConfig.model_fields]
+        return [f"training.{name}" for name in PRESET_FIELDS] + unfreezing + [PHASES]
 
 
 def build(data: DataSection, looks: gr.State) -> PlanSection:
-    """Lay out the form and keep its summary up to date.
+    """Lay out the form; `wire_runs` gives it the rest of its life once the visitor is known.
 
     Args:
         data: The section above.
         looks: Changes when more is known of the data than before.
     """
-    section = PlanSection()
-    fields = section.fields
+    section = PlanSection(data, looks)
     gr.HTML('<h2 class="step"><span>2</span> Plan</h2>')
-    preset = gr.Radio(
-        [(name.capitalize(), name) for name in PRESETS],
-        value="balanced",
-        label="Preset",
-        info=PRESET_HELP["balanced"],
-        elem_id="preset",
-    )
-    fields["training.preset"] = preset
-    fields["training.freeze"] = gr.Dropdown(
-        [*FREEZE_GROUPS, *MINILM_LAYERS],
-        value=list(PRESETS["balanced"]["freeze"]),
-        multiselect=True,
-        allow_custom_value=True,
-        interactive=True,
-        label="Freeze",
-        info="These parts stay exactly as they are. Empty: everything learns.",
-        elem_id="freeze",
-    )
-    with gr.Row(elem_classes="compact"):
-        _rate(fields, "embeddings", "Rate: embeddings")
-        _rate(fields, "encoder", "Rate: layers")
-        _rate(fields, "head", "Rate: heads", info="0: 1e-2 or 1e-3")
-    with gr.Row(elem_classes="compact"):
-        fields["training.epochs"] = gr.Number(
-            0, label="Epochs", info="0: 100 steps or more", minimum=0, maximum=1000, precision=0, min_width=110
+    with gr.Column(elem_classes="groups stack"):
+        section.fields = _basic()
+    with gr.Accordion("Advanced", open=False, elem_id="advanced", elem_classes="groups"):
+        section.heads = heads.build()
+        section.fields |= _advanced(section.heads, data)
+    section.exchange = exchange.build()
+    with gr.Column(elem_id="plan-summary", elem_classes="stack"):
+        first = gr.HTML(elem_id="plan-first")
+        rates = live_plot(
+            "Learning rate of each part of the model in each epoch", height=380, elem_id="plan-map", visible=False
         )
-        fields["training.batch_size"] = gr.Number(
-            32, label="Batch size", info="rows of a step", minimum=1, maximum=1024, precision=0, min_width=110
-        )
-        fields["training.seed"] = gr.Number(
-            0, label="Seed", info="same seed, same bits", minimum=0, precision=0, min_width=110
-        )
-    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        _advanced(section)
-    section.summary = gr.HTML(elem_id="plan-summary")
-    _wire(section, data, preset, looks)
+        section.summary = (first, rates, gr.HTML(elem_id="plan-rest"))
+    _wire(section)
     return section
 
 
-def _rate(fields: dict[str, Any], name: str, label: str, info: str = "peak learning rate") -> None:
-    path = f"training.{name}_learning_rate"
-    value = PRESETS["balanced"].get(f"{name}_learning_rate", 0)
-    fields[path] = gr.Number(value, label=label, info=info, minimum=0, maximum=1, min_width=110)
-
-
-def _advanced(section: PlanSection) -> None:
-    fields = section.fields
-    gr.HTML("<h3>Encoder</h3>")
-    fields["encoder.name"] = gr.Textbox(
-        DEFAULT_ENCODER, label="Encoder", info="bundled; or another Hub id, or a local folder", max_lines=1
-    )
-    fields["encoder.pooling"] = _choice("Pooling", POOLING_HELP, "mean")
-    with gr.Row(elem_classes="compact"):
-        fields["encoder.projection"] = gr.Number(
-            0, label="Projection", info="width; 0: none", minimum=0, maximum=4096, precision=0, min_width=110
-        )
-        fields["encoder.max_length"] = gr.Number(
-            0,
-            label="Longest text",
-            info="tokens; 0: the encoder's own",
-            minimum=0,
-            maximum=8192,
-            precision=0,
-            min_width=110,
-        )
-        with gr.Column(min_width=130):
-            fields["encoder.layer_norm"] = gr.Checkbox(False, label="LayerNorm")
-            fields["encoder.normalize"] = gr.Checkbox(True, label="L2-normalise")
-    gr.HTML("<h3>Heads</h3>")
-    section.heads = gr.Dataframe(
-        headers=HEAD_COLUMNS,
-        datatype=["str", "number", "str", "number"],
-        type="array",
-        static_columns=[0],
-        column_count=len(HEAD_COLUMNS),
-        row_count=1,
-        interactive=True,
-        show_label=False,
-        elem_id="heads",
-        visible=False,
-    )
-    shapes = "; ".join(f"{name}: {text}" for name, text in HEAD_HELP.items())
-    gr.HTML(f'<p class="hint">Head: {html.escape(shapes)}. A rate of 0 is the one above.</p>')
-    gr.HTML("<h3>Learning</h3>")
-    with gr.Row(elem_classes="compact"):
-        fields["training.optimizer"] = _choice("Optimizer", OPTIMIZER_HELP, "adamw")
-        fields["training.schedule"] = _choice("Schedule", SCHEDULE_HELP, "linear")
-    with gr.Row(elem_classes="compact"):
-        for name, label, value, info in (
-            ("warmup", "Warm-up", 0.1, "fraction of the steps"),
-            ("weight_decay", "Weight decay", 0.01, "not on biases, norms"),
-            ("clip", "Clip", 1.0, "gradient norm; 0: off"),
-            ("projection_learning_rate", "Rate: new parts", 1e-3, "pooling, projection"),
+def _basic() -> dict[str, Any]:
+    """Lay out what most people look at."""
+    fields: dict[str, Any] = {
+        "training.preset": gr.Radio(
+            [(name.capitalize(), name) for name in PRESETS], value="balanced", label="Preset",
+            info=PRESET_HELP["balanced"], elem_id="preset",
+        ),
+        START_FROM: gr.Dropdown(
+            [(FRESH, "")], value="", label="Start from", info="a checkpoint whose encoder and heads are learnt on from",
+            allow_custom_value=True, interactive=True, elem_id="start-from",
+        ),
+        FREEZE: gr.Dropdown(
+            freeze_choices((), MINILM_LAYERS), value=DEFAULTS[FREEZE], multiselect=True, allow_custom_value=True,
+            interactive=True, label="Freeze", info="These parts stay exactly as they are. Empty: everything learns.",
+            elem_id="freeze",
+        ),
+    }  # fmt: skip
+    with gr.Row(elem_classes=["fields", "four"]):
+        for name, label, info in (
+            ("embeddings_learning_rate", "Rate: embeddings", EMBEDDINGS_INFO["balanced"]),
+            ("encoder_learning_rate", "Rate: layers", "peak, of the top layer"),
+            ("head_learning_rate", "Rate: heads", HEADS_INFO["balanced"]),
+            ("layer_decay", "Decay", "of the rate, layer by layer"),
         ):
-            fields[f"training.{name}"] = gr.Number(value, label=label, info=info, minimum=0, min_width=110)
-    with gr.Row(elem_classes="compact"):
-        fields["training.select_by"] = _choice("Best checkpoint", SELECTION_HELP, "mean_score")
-        fields["training.patience"] = gr.Number(
-            3, label="Patience", info="epochs without gain", minimum=1, maximum=1000, precision=0, min_width=110
-        )
-    gr.HTML("<h3>Split</h3>")
-    with gr.Row(elem_classes="compact"):
-        for name, value in (("train", 0.70), ("validation", 0.15), ("test", 0.15)):
-            fields[f"data.split.{name}"] = gr.Number(
-                value, label=name.capitalize(), minimum=0, maximum=1, step=0.05, min_width=90
-            )
-        fields["data.split.seed"] = gr.Number(0, label="Split seed", minimum=0, precision=0, min_width=90)
-    fields["data.split.near_duplicates"] = gr.Number(
-        0, label="Near duplicates", info="texts of this cosine, 0.95 say, stay on one side; 0: only equal texts",
-        minimum=0, maximum=1, step=0.01,
-    )  # fmt: skip
+            path = f"training.{name}"
+            fields[path] = number(DEFAULTS[path], label, info, most=1)
+    with gr.Row(elem_classes="fields"):
+        for name, label, info, least, most in (
+            ("epochs", "Epochs", "0: 100 steps or more", 0, 1000),
+            ("batch_size", "Batch size", "rows of a step", 1, 1024),
+            ("seed", "Seed", "same seed, same bits", 0, None),
+        ):
+            path = f"training.{name}"
+            fields[path] = number(DEFAULTS[path], label, info, least=least, most=most, whole=True)
+    return fields
 
 
-def _choice(label: str, helps: Mapping[Any, str], value: str) -> gr.Dropdown:
-    """Offer names, and say under the label what the chosen one means."""
-    choice = gr.Dropdown(list(helps), value=value, label=label, info=helps[value], interactive=True, min_width=150)
-    choice.change(
-        lambda name: gr.update(info=helps.get(name, "")), choice, choice, api_visibility="private",
-        show_progress="hidden", concurrency_limit=None,
-    )  # fmt: skip
-    return choice
+# what a rate of 0 means under each preset
+EMBEDDINGS_INFO = {
+    name: f"0: {values['embeddings_learning_rate']:g}"
+    if "embeddings_learning_rate" in values
+    else "0: a step below layer.0"
+    for name, values in PRESETS.items()
+}
+HEADS_INFO = {
+    name: f"0: {values['head_learning_rate']:g}" if "head_learning_rate" in values else "0: 1e-2 or 1e-3"
+    for name, values in PRESETS.items()
+}
 
 
-def _wire(section: PlanSection, data: DataSection, preset: gr.Radio, looks: gr.State) -> None:
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    filled = [section.fields[f"training.{name}"] for name in PRESET_FIELDS]
-    preset.input(guarded(_preset_values), preset, [preset, *filled], **private)
-    assert section.heads is not None and section.summary is not None
+def _advanced(editor: Heads, data: DataSection) -> dict[str, Any]:
+    """Lay out the rest, group by group."""
+    fields = balancing.build(DEFAULTS, data, editor.widgets["final_loss_weight"])
+    fields |= options.sampling(DEFAULTS)
+    fields |= options.learning(DEFAULTS)
+    fields |= phases.build(DEFAULTS)
+    fields |= options.choosing(DEFAULTS)
+    fields |= options.encoder(DEFAULTS)
+    fields |= options.split(DEFAULTS)
+    return fields | options.machine(DEFAULTS)
+
+
+def freeze_choices(tasks: Iterable[str], layers: int) -> list[str]:
+    """Name the parts that can be frozen, for the form."""
+    bottoms = [f"bottom.{count}" for count in range(1, layers + 1)]
+    return [
+        "everything", "encoder", "embeddings", *bottoms, *(f"layer.{number}" for number in range(layers)),
+        *(f"head.{task}" for task in tasks),
+    ]  # fmt: skip
+
+
+def _wire(section: PlanSection) -> None:
+    """Wire what concerns the form alone."""
+    fields, data, editor = section.fields, section.data, section.heads
+    assert editor is not None
+    preset, unfreezing = fields["training.preset"], fields[phases.UNFREEZING]
+    filled = [fields[path] for path in section.preset_paths]
+    preset.input(guarded(lambda name: _preset_values(section, name)), preset, [preset, *filled], **PRIVATE)
+    unfreezing.input(phases.without_unfreezing, [preset, unfreezing, fields[PHASES]], preset, **PRIVATE)
+    balanced, weights = fields["training.sampling_options.balance_task"], fields["data.weight_column"]
     data.task_columns.change(
-        guarded(_head_rows), [data.task_columns, section.heads], [section.heads, section.fields["training.freeze"]],
-        **private,
-    )  # fmt: skip
-    inputs = form_inputs(section, data)
-
-    def preview(values: dict[gr.components.Component, Any]) -> str:
-        if not values[data.text_column]:  # new files: the widgets are being filled
-            return ""
-        try:
-            return preview_html(check_allowed(form_values(section, data, values)), values[data.files])
-        except UserError as error:  # on the way to a legal form; Start says it as a toast
-            return html.notes([str(error)], "problem")
-
-    # an encoder's name is looked up when it is complete, not letter by letter
-    name = section.fields["encoder.name"]
-    others = [component for component in section.fields.values() if component is not name]
-    changes = [component.change for component in [*others, *data.inputs, looks]]
-    changes += [name.blur, name.submit]
+        guarded(lambda given: _tasks_changed(section, given)),
+        {*data.inputs, editor.chosen, fields[NAME], *editor.inputs},
+        [*editor.outputs, fields[FREEZE], balanced, weights],
+        **PRIVATE,
+    )
     gr.on(
-        [*changes, section.heads.input],
-        guarded(preview),
-        inputs,
-        section.summary,
-        trigger_mode="always_last",
-        **private,
+        [fields[NAME].blur, fields[NAME].submit],
+        guarded(lambda name, tasks: gr.update(choices=freeze_choices(tasks or (), layer_count(name)))),
+        [fields[NAME], data.task_columns],
+        fields[FREEZE],
+        **PRIVATE,
     )
 
 
-def _preset_values(preset: Preset) -> list[Any]:
-    values = PRESETS[preset]
+def _preset_values(section: PlanSection, preset: Preset) -> list[Any]:
+    """Fill the form with a preset; phases of one's own are a plan too, so they go."""
+    form = to_form(from_dict({"training": {"preset": preset}}))
+    infos = {"embeddings_learning_rate": EMBEDDINGS_INFO[preset], "head_learning_rate": HEADS_INFO[preset]}
     updates: list[Any] = [gr.update(info=PRESET_HELP[preset])]
-    for name in PRESET_FIELDS:
-        value = values.get(name, 0)
-        updates.append(gr.update(value=list(value) if name == "freeze" else 0 if value == "auto" else value))
+    for path in section.preset_paths:
+        info = infos.get(path.removeprefix("training."))
+        updates.append(gr.update(value=form[path], info=info) if info else gr.update(value=form[path]))
     return updates
 
 
-def _head_rows(tasks: list[str] | None, rows: list[list[Any]] | None) -> tuple[Any, Any]:
-    """Keep a row for each chosen task, and offer its head for freezing."""
-    kept = {str(row[0]): row for row in rows or [] if row and row[0]}
-    chosen = tasks or []
-    table = [kept.get(task, [task, 1.0, "linear", 0.0]) for task in chosen]
-    choices = [*FREEZE_GROUPS, *MINILM_LAYERS, *(f"head.{task}" for task in chosen)]
-    return gr.update(value=table, visible=bool(chosen)), gr.update(choices=choices)
+def _tasks_changed(section: PlanSection, given: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Offer a head for each chosen task wherever one can be chosen; what was set for a task is kept."""
+    data, editor, fields = section.data, section.heads, section.fields
+    assert editor is not None
+    tasks, understood = list(given[data.task_columns] or []), understood_or_none(data, given)
+    facts = heads.facts_of(tasks, understood)
+    columns = list(understood.table.headers) if understood else []
+    return editor.filled(tasks, editor.values(given), facts, given[editor.chosen] or "") | {
+        fields[FREEZE]: gr.update(choices=freeze_choices(tasks, layer_count(given[fields[NAME]]))),
+        fields["training.sampling_options.balance_task"]: gr.update(choices=[(options.ALL_TASKS, ""), *tasks]),
+        fields["data.weight_column"]: gr.update(choices=[(options.NO_COLUMN, ""), *columns]),
+    }
+
+
+def wire_runs(
+    section: PlanSection,
+    context: AppContext,
+    blocks: gr.Blocks,
+    *,
+    token: gr.State,
+    changes: Sequence[gr.State],
+) -> None:
+    """Offer the visitor's runs to start from, keep the preview up to date, and take in configurations.
+
+    Args:
+        section: The form.
+        context: The server's.
+        blocks: The page.
+        token: State: the visitor's secret.
+        changes: States that change when a run ends, is renamed or deleted.
+    """
+    start = section.fields[START_FROM]
+    offer = guarded(lambda secret: gr.update(choices=start_choices(context, secret)))
+    gr.on(
+        [blocks.load, token.change, start.focus, start.change, *(state.change for state in changes)],
+        offer, token, start, **PRIVATE,
+    )  # fmt: skip
+    assert section.exchange is not None and section.heads is not None and section.summary is not None
+    inputs = form_inputs(section, section.data) | {token, section.exchange.view}
+
+    def redraw(values: Mapping[Any, Any]) -> dict[Any, Any]:
+        return redrawn(section, context, values, str(values[token] or ""))
+
+    # an encoder's name is looked up when it is complete, not letter by letter
+    name = section.fields[NAME]
+    others = [component for path, component in section.fields.items() if path != NAME]
+    changing = [*others, *section.heads.widgets.values(), *section.data.inputs, section.looks, section.exchange.view]
+    gr.on(
+        [blocks.load, name.blur, name.submit, *(component.change for component in changing)],
+        guarded(redraw), inputs, [*section.summary, *section.exchange.outputs], trigger_mode="always_last", **PRIVATE,
+    )  # fmt: skip
+    exchange.wire(section.exchange, section.data, section.heads, section.fields)
+
+
+def start_choices(context: AppContext, token: str) -> list[tuple[str, str]]:
+    """Offer what a run can start from: nothing, or a run of this visitor that has a checkpoint."""
+    return [(FRESH, ""), *picker.choices(context.checkpoints(token))]
+
+
+def redrawn(section: PlanSection, context: AppContext, values: Mapping[Any, Any], token: str) -> dict[Any, Any]:
+    """Draw what the form stands for: the preview, and the configuration as text."""
+    assert section.summary is not None and section.exchange is not None
+    data, files = section.data, values[section.data.files]
+    if files and not values[data.text_column]:  # new files: the widgets are being filled
+        return section.exchange.drawn(None, files, "") | _drawn(section, Preview())
+    try:
+        config = form_values(section, data, values)
+        text = section.exchange.drawn(config, files, values[section.exchange.view])
+        return text | _drawn(section, preview(context, check_allowed(config), files, token))
+    except UserError as error:  # on the way to a legal form; Start says it as a toast
+        return _drawn(section, Preview.problem(str(error)))
+
+
+def _drawn(section: PlanSection, shown: Preview) -> dict[Any, Any]:
+    assert section.summary is not None
+    first, rates, rest = section.summary
+    plot = gr.update(visible=False) if shown.figure is None else gr.update(value=shown.figure, visible=True)
+    return {first: shown.first, rates: plot, rest: shown.rest}
 
 
 def form_inputs(section: PlanSection, data: DataSection) -> set[gr.components.Component]:
     """List what a handler needs to build the configuration."""
     assert section.heads is not None
-    return {*section.fields.values(), section.heads, *data.inputs}
+    return {*section.fields.values(), *section.heads.inputs, *data.inputs}
 
 
 def form_values(section: PlanSection, data: DataSection, values: Mapping[gr.components.Component, Any]) -> RunConfig:
-    """Build the configuration from the form; a 0 that cannot be meant is left to the preset.
+    """Build the configuration from the form; what the preset says is left to it.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or a method is chosen that is not installed.
     """
-    given: dict[str, Any] = {}
-    for path, component in section.fields.items():
-        value = values[component]
-        if path == "training.freeze":
-            value = value or []
-        elif path == "training.epochs":
-            value = value or "auto"
-        elif path == "training.clip":
-            value = value or None
-        elif value is None or (path in ZERO_IS_AUTO and value == 0):
-            continue
-        given[path] = value
-    nested, from_data = nested_sections(given), data_values(data, values)
-    split = nested["data"]["split"] | from_data["data"].pop("split")
-    nested["data"] = from_data["data"] | {"split": split}
-    tasks = list(values[data.task_columns] or [])
     assert section.heads is not None
-    nested["tasks"] = {
-        str(name): {"loss_weight": 1.0 if weight in (None, "") else weight, "head": head or "linear"}
-        | ({"learning_rate": rate} if rate else {})
-        | from_data["tasks"].get(name, {})
-        for name, weight, head, rate in values[section.heads] or []
-        if name in tasks
-    }
-    return from_dict(nested)
+    form = {path: values[component] for path, component in section.fields.items()}
+    form[HEADS] = section.heads.values(values)
+    tasks, from_data = list(values[data.task_columns] or []), data_values(data, values)
+    nested = to_values(form, tasks)
+    split = nested["data"].get("split", {}) | from_data["data"].pop("split")
+    nested["data"] = nested["data"] | from_data["data"] | {"split": split}
+    for name, merged in from_data["tasks"].items():
+        own = nested["tasks"].setdefault(name, {})
+        own["merge"] = own.get("merge", {}) | merged["merge"]
+    config = from_dict(nested)
+    check_installed(config.training.weighting)
+    return config
