@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mtl.config import SCORE_NAMES
+
 Figure = dict[str, Any]
 History = Sequence[dict[str, Any]]
 
@@ -49,7 +51,7 @@ def loss_curves(history: History) -> Figure:
         colour = COLOURS[number % len(COLOURS)]
         pairs = [(event["step"], event["losses"][task]) for event in taken if task in event["losses"]]
         x, y = thin([a for a, _ in pairs], [b for _, b in pairs])
-        traces.append(_line(f"{task} · training", x, y, colour, width=1.6))
+        traces.append(_line(f"{task} · training", x, y, colour, width=1.6) | {"meta": task})
         scored = [event for event in ends if event["validation"] and task in event["validation"]["losses"]]
         traces.append(
             _line(
@@ -60,30 +62,57 @@ def loss_curves(history: History) -> Figure:
                 dash="dot",
                 markers=True,
             )
+            | {"meta": task}
         )
     return _figure(traces, "step", "loss", {"rangemode": "tozero"})
 
 
-def score_curves(history: History, metric: str = "macro_f1") -> Figure:
-    """Draw each task's score over the epochs, validation in full lines and training in dotted ones."""
-    ends = epochs(history)
+def main_scores(history: History) -> dict[str, str]:
+    """Return the name of the score that counts for each scored task; older journals do not say which."""
+    found: dict[str, str] = {}
+    for event in epochs(history):
+        for side in ("train", "validation"):
+            scored = event[side] or {"scores": {}}
+            main = scored.get("main") or {}
+            found |= {task: main.get(task) or _usual_score(scores) for task, scores in scored["scores"].items()}
+    return found
+
+
+def _usual_score(scores: dict[str, float]) -> str:
+    return next((name for name in ("macro_f1", "entity_f1") if name in scores), next(iter(scores), "macro_f1"))
+
+
+def score_name(metric: str) -> str:
+    """Say a score in words: `macro F1`."""
+    return {str(name): words for name, words in SCORE_NAMES.items()}.get(metric, metric.replace("_", " "))
+
+
+def score_curves(history: History, metric: str | None = None) -> Figure:
+    """Draw each task's score over the epochs, validation in full lines and training in dotted ones.
+
+    Args:
+        history: Events of a run.
+        metric: One score for all tasks; None: of each the one that counts.
+    """
+    ends, main = epochs(history), main_scores(history)
     traces = []
     for number, task in enumerate(task_names(history)):
-        colour = COLOURS[number % len(COLOURS)]
+        colour, name = COLOURS[number % len(COLOURS)], metric or main.get(task, "macro_f1")
         for side, dash in (("validation", "solid"), ("train", "dot")):
-            scored = [event for event in ends if event[side] and task in event[side]["scores"]]
+            scored = [event for event in ends if event[side] and name in event[side]["scores"].get(task, {})]
             traces.append(
                 _line(
                     f"{task} · {'training' if side == 'train' else side}",
                     [event["epoch"] for event in scored],
-                    [event[side]["scores"][task][metric] for event in scored],
+                    [event[side]["scores"][task][name] for event in scored],
                     colour,
                     dash=dash,
                     markers=True,
                 )
+                | {"meta": task}
             )
-    title = metric.replace("macro_f1", "macro F1")
-    figure = _figure(traces, "epoch", title, {"range": [0, 1.02]})
+    shown = {metric} if metric else set(main.values())
+    figure = _figure(traces, "epoch", score_name(shown.pop()) if len(shown) == 1 else "score", {"range": [0, 1.02]})
     figure["layout"]["xaxis"] |= {"dtick": max(1, len(ends) // 10), "range": [0.5, max(3, len(ends)) + 0.5]}
     return figure
 

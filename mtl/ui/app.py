@@ -14,7 +14,7 @@ from mtl.settings import settings
 from mtl.ui import api, picker
 from mtl.ui.context import SAMPLE, AppContext
 from mtl.ui.page import Page
-from mtl.ui.tabs import embeddings, guide, predict, sentiment, similarity, topic, train
+from mtl.ui.tabs import embeddings, entities, guide, predict, runs, sentiment, similarity, topic, train
 
 TITLE = "Multi-task sentence encoder"
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -22,6 +22,7 @@ TABS: dict[str, Callable[[Page], None]] = {
     "Predict": predict.build,
     "Topic": topic.build,
     "Sentiment": sentiment.build,
+    "Entities": entities.build,
     "Embeddings": embeddings.build,
     "Similarity": similarity.build,
     "Guide": guide.build,
@@ -46,14 +47,16 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
                 gr.HTML(HEADER)
             with gr.Column(scale=2, min_width=280, elem_id="picker"):
                 chosen = picker.build(context)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Train", id="train"):
                 live = train.build(context, demo)
             page = Page(context, demo, chosen.checkpoint, live.token)
+            with gr.Tab("Runs", id="runs") as tab:
+                runs.build(page, live, tab, tabs)
             for name, build in TABS.items():
                 with gr.Tab(name, id=name.lower()):
                     build(page)
-        picker.wire(context, chosen, live.finished, live.token, demo)
+        picker.wire(context, chosen, demo, finished=live.finished, changed=live.changed, token=live.token)
         api.build(context)
         zero_gpu()  # before torch is imported
     context.warm()

@@ -20,15 +20,31 @@ const draw = () => {
     uirevision: "keep", autosize: true,
     font: {color: style.color, family: style.fontFamily, size: 12},
     hoverlabel: {align: 'left'},
-    // a legend beside five or more curves would cover the plot of a phone
     showlegend: (figure.data || []).some(trace => trace.type === 'scatter'),
   });
-  if (box.offsetWidth < 480) for (const axis of ['xaxis', 'yaxis']) {
-    // on a phone the texts of a heatmap would leave no room for it: number them, the whole text is in the hover
-    if (layout[axis] && layout[axis].ticktext)
+  let data = figure.data || [];
+  if (box.offsetWidth < 480) {
+    // on a phone the texts of a heatmap, its scale and a list of names beside the plot would leave no room for it:
+    // the texts are numbered, and all of it is in the hover
+    for (const axis of ['xaxis', 'yaxis']) if (layout[axis] && layout[axis].ticktext)
       layout[axis] = Object.assign({}, layout[axis], {ticktext: layout[axis].ticktext.map((_, i) => i + 1)});
+    data = data.map(trace => trace.type === 'heatmap' ? Object.assign({}, trace, {showscale: false}) : trace);
+    if (layout.legend && layout.legend.orientation === 'v') layout.showlegend = false;
+    // curves of one task, named by its `meta`, share one entry of the legend
+    const named = new Set();
+    data = data.map(trace => {
+      if (!trace.meta) return trace;
+      const first = !named.has(trace.meta);
+      named.add(trace.meta);
+      const hover = (trace.hovertemplate || '').replace('%{fullData.name}', () => trace.name);
+      return Object.assign({}, trace,
+        {legendgroup: trace.meta, showlegend: first, name: trace.meta, hovertemplate: hover});
+    });
   }
-  if (window.Plotly) Plotly.react(box, figure.data || [], layout, {responsive: true, displaylogo: false,
+  // numbers in the cells of a map are left out where they would run into each other; each is in its hover
+  if (layout.meta && layout.meta.room > box.offsetWidth)
+    data = data.map(trace => Object.assign({}, trace, {texttemplate: ''}));
+  if (window.Plotly) Plotly.react(box, data, layout, {responsive: true, displaylogo: false,
     modeBarButtonsToRemove: ['lasso2d', 'select2d', 'autoScale2d']});
 };
 watch('value', draw);

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from mtl.config import task_specs
 from mtl.errors import UserError
+from mtl.reports.plots import score_name
 from mtl.runs.store import STARTER, Run
+from mtl.runs.summary import summarise
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.runs.cards import title
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Picker:
 
 def build(context: AppContext) -> Picker:
     """Lay out the picker; `wire` gives it life once the Train tab exists."""
-    choices = _choices(context.checkpoints())
+    offered = choices(context.checkpoints())
     checkpoint = gr.Dropdown(
-        choices,
-        value=choices[0][1] if choices else None,
+        offered,
+        value=offered[0][1] if offered else None,
         label="Checkpoint that answers",
         interactive=True,
         allow_custom_value=True,  # a choice of another session must not be an error; `open` checks it
@@ -44,16 +45,20 @@ def build(context: AppContext) -> Picker:
     return Picker(checkpoint, scores)
 
 
-def wire(context: AppContext, picker: Picker, finished: gr.State, token: gr.State, blocks: gr.Blocks) -> None:
-    """Refresh the picker when the page opens, when it gets the focus, and when a run ends."""
+def wire(
+    context: AppContext, picker: Picker, blocks: gr.Blocks, *, finished: gr.State, changed: gr.State, token: gr.State
+) -> None:
+    """Refresh the picker when the page opens, when it gets the focus, and when a run ends, is renamed or deleted."""
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     show = guarded(lambda name, secret: scores_html(context, name, secret))
     choose = guarded(lambda done, current, secret: _refresh(context, done, current, secret))
     finished.change(choose, [finished, picker.checkpoint, token], picker.checkpoint, **private)
     # the token is known only after the browser has handed over what it remembers
     gr.on([blocks.load, token.change], choose, [finished, picker.checkpoint, token], picker.checkpoint, **private)
+    keep = guarded(lambda current, secret: _refresh(context, "", current, secret))
+    changed.change(keep, [picker.checkpoint, token], picker.checkpoint, **private)
     picker.checkpoint.focus(
-        guarded(lambda current, secret: gr.update(choices=_choices(context.checkpoints(secret)))),
+        guarded(lambda current, secret: gr.update(choices=choices(context.checkpoints(secret)))),
         [picker.checkpoint, token], picker.checkpoint, **private,
     )  # fmt: skip
     gr.on([picker.checkpoint.change, blocks.load], show, [picker.checkpoint, token], picker.scores, **private)
@@ -61,27 +66,26 @@ def wire(context: AppContext, picker: Picker, finished: gr.State, token: gr.Stat
 
 def _refresh(context: AppContext, finished: str, current: str | None, token: str) -> Any:
     """Offer the checkpoints there are now; a run that has just ended is chosen, else what was, else the newest."""
-    choices = _choices(context.checkpoints(token))
-    names = [name for _, name in choices]
+    offered = choices(context.checkpoints(token))
+    names = [name for _, name in offered]
     chosen = next((name for name in (finished, current) if name in names), names[0] if names else None)
-    return gr.update(choices=choices, value=chosen)
+    return gr.update(choices=offered, value=chosen)
 
 
-def _choices(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def choices(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Offer runs: how each is called, and its name."""
     return [(label(run), run.name) for run in runs]
 
 
 def label(run: Run) -> str:
-    """Say which run it is: its tasks and when it was made."""
-    tasks = ", ".join(run.config.tasks)
+    """Say which run it is: what the person calls it or when it was made, and its tasks."""
+    found = summarise(run)
+    tasks = ", ".join(found.tasks)
     tasks = tasks if len(tasks) <= 40 else tasks[:39] + "…"
     if run.name == STARTER:
         return f"starter (shipped): {tasks}"
-    try:
-        made = time.strftime("%d %b %H:%M", time.strptime(run.name[:15], "%Y%m%d-%H%M%S"))
-    except ValueError:
-        made = run.name
-    return f"{made}: {tasks}" + ("" if run.status.state == "done" else f" ({run.status.state})")
+    state = found.status.state
+    return f"{title(found)}: {tasks}" + ("" if state == "done" else f" ({state})")
 
 
 def scores_html(context: AppContext, name: str | None, token: str) -> str:
@@ -89,11 +93,11 @@ def scores_html(context: AppContext, name: str | None, token: str) -> str:
     if not name:
         return html.empty("No checkpoint", "Train one on the Train tab.")
     try:
-        run = context.open(name, token)
+        found = summarise(context.open(name, token))
     except UserError as error:
         return html.notes([str(error)], "problem")
-    report = run.report()
-    if report and report["test"]:
-        return html.chips([(f"{task}: test accuracy", f"{s['accuracy']:.3f}") for task, s in report["test"].items()])
-    names = ", ".join(task.name for task in task_specs(run.config))
-    return html.chips([(names, "no test score")])
+    if found.scores:
+        scores = [(f"{task}: test {score_name(m)}", f"{value:.3f}") for task, (m, value) in found.scores.items()]
+        untested = [task for task in found.tasks if task not in found.scores]
+        return html.chips([*scores, *((task, "no test score") for task in untested)])
+    return html.chips([(", ".join(found.tasks), "no test score")])

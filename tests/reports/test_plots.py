@@ -68,6 +68,25 @@ def test_plots_score_curves_show_training_and_validation(history: History, metri
     assert figure["layout"]["yaxis"]["title"]["text"] == metric.replace("macro_f1", "macro F1")
 
 
+def test_plots_score_curves_draw_the_score_that_counts() -> None:
+    sides = [
+        {"losses": {"topic": 1.0, "ner": 1.0}, "scores": {"topic": {"macro_f1": 0.5, "accuracy": value},
+         "ner": {"entity_f1": value / 2, "entity_recall": 0.9}}, "main": {"topic": "accuracy", "ner": "entity_f1"}}
+        for value in (0.6, 0.8)
+    ]  # fmt: skip
+    events = [{"event": "EpochEnd", "epoch": n, "step": n, "train": None, "validation": s} for n, s in enumerate(sides)]
+    figure = score_curves(events)
+    assert trace(figure, "topic · validation")["y"] == [0.6, 0.8]
+    assert trace(figure, "ner · validation")["y"] == [0.3, 0.4]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "score"
+    for side in sides:  # a journal of before, which does not say which score counts
+        del side["main"]
+    figure = score_curves(events)
+    assert trace(figure, "topic · validation")["y"] == [0.5, 0.5]
+    assert trace(figure, "ner · validation")["y"] == [0.3, 0.4]
+    assert score_curves([])["data"] == []
+
+
 def test_plots_gives_a_task_the_same_colour_in_all_its_lines(history: History) -> None:
     for figure in (loss_curves(history), score_curves(history)):
         colours: dict[str, set[str]] = {}

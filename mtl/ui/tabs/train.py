@@ -15,9 +15,10 @@ def build(context: AppContext, blocks: gr.Blocks) -> LiveSection:
         with gr.Column(scale=5, min_width=340, elem_classes="card"):
             file = data.build()
             form = plan.build(file, checks.build(file))
-            buttons = live.build_buttons()
+            buttons = live.build_buttons(file)
             preflight.build(context, file, form)
         with gr.Column(scale=6, min_width=340, elem_classes="card sticky"):
             section = live.build(context, blocks, file, form, buttons)
             result.build(context, section)
+    plan.wire_runs(form, context, blocks, token=section.token, changes=[section.finished, section.changed])
     return section
