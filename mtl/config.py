@@ -64,7 +64,7 @@ SCORES: dict[TaskKind, tuple[Score, ...]] = {
     "classification": ("macro_f1", "accuracy", "weighted_f1", "macro_recall"),
     "token_classification": ("entity_f1", "entity_precision", "entity_recall"),
 }
-SCORE_NAMES: dict[Score, str] = {
+SCORE_NAMES: dict[str, str] = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
     "weighted_f1": "weighted F1",
@@ -412,7 +412,8 @@ class TrainingConfig(Section):
         None, description="Peak rate of attention pooling, projection and LayerNorm"
     )
     head_learning_rate: Rate | None = Field(
-        None, description="Peak rate of the heads; null: 1e-2 on a normalised embedding, 1e-3 otherwise, as for entities"
+        None,
+        description="Peak rate of the heads; null: 1e-2 on a normalised embedding, 1e-3 otherwise, as for entities",
     )
     schedule: Schedule = Field("linear", description="Shape of the rate after the warm-up: linear, cosine, constant")
     warmup: Real | None = Field(None, ge=0, lt=1, description="Fraction of the steps in which the rate rises from 0")

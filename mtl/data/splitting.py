@@ -231,7 +231,9 @@ def split_counts(
 ) -> list[dict[str, Any]]:
     """Count the rows of each side, for people: one entry per task and class or entity type, the most frequent first."""
     entries: list[dict[str, Any]] = []
-    labels = {task: [() if is_missing(cell) else (cell,) for cell in column] for task, column in cells.items()}
+    labels: dict[str, list[tuple[str, ...]]] = {
+        task: [() if is_missing(cell) else (cell,) for cell in column] for task, column in cells.items()
+    }
     labels |= {task: [types or () for types in rows] for task, rows in (entity_types or {}).items()}
     for task, rows in labels.items():
         sides = {side: Counter(label for row in getattr(split, side) for label in rows[row]) for side in SIDES}

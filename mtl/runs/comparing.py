@@ -171,8 +171,8 @@ def _compare(task: str, joint: Sequence[Run], alone: Sequence[Run]) -> dict[str,
     drawn = []
     for _ in range(DRAWS):
         seeds = generator.integers(len(pairs), size=len(pairs))
-        rows = generator.integers(count, size=count)
-        drawn.append(np.mean([score(pairs[s][0][rows]) - score(pairs[s][1][rows]) for s in seeds]))
+        some = generator.integers(count, size=count)
+        drawn.append(np.mean([score(pairs[s][0][some]) - score(pairs[s][1][some]) for s in seeds]))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {
         "task": task,

@@ -50,8 +50,9 @@ def train(
     yield from run.prepare_rows()
     run.order_rows()
     torch.manual_seed(run.seed)  # dropout; the weights were drawn when the model was built
-    chooser, best, best_epoch, scores, step = run.chooser(), run.snapshot(), None, {}, 0
+    chooser, best, best_epoch, step = run.chooser(), run.snapshot(), None, 0
     epoch: int | None = 1
+    scores: dict[str, float] = {}
     try:
         while epoch is not None:
             run.enter(epoch)
