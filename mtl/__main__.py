@@ -130,11 +130,11 @@ def preflight(config: ConfigFile = None, data: DataFiles = None, set_: Settings 
     import tempfile
 
     from mtl.runs.preflight import run_preflight
-    from mtl.runs.store import RunStore
+    from mtl.runs.store import SHIPPED, RunStore
 
     chosen = _configured(config, set_)
     with tempfile.TemporaryDirectory(prefix="mtl-preflight-") as folder:
-        _finish(run_preflight(_create(RunStore(Path(folder)), chosen, data), timeout_seconds=600))
+        _finish(run_preflight(_create(RunStore(Path(folder), SHIPPED), chosen, data), timeout_seconds=600))
 
 
 @app.command()

@@ -29,7 +29,7 @@ MOST_FEATURES = 50_000
 MOST_CHARACTERS = 5_000  # of a text, about a thousand words: more than an encoder reads of it
 MOST_ITERATIONS = 100
 CHUNK = 10_000  # texts predicted at once: each has a number for every class
-# 10 scores better than 1, scikit-learn's own, by macro F1 on each of six tasks that we tried, at 300 rows and at all of them
+# 10 scores better than 1, scikit-learn's own: by macro F1 on each of six tasks that we tried, at 300 rows and at all
 INVERSE_PENALTY = 10.0
 # Scripts that put no blank between words: each character is a word of its own, and pairs of them are often words.
 _UNSPACED = "\u2e80-\u9fff\uf900-\ufaff"

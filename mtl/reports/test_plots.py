@@ -39,8 +39,8 @@ def confusion_map(report: Mapping[str, Any]) -> Figure:
         "colorscale": SHARE_COLOURS,
         "zmin": 0,
         "zmax": 1,
-        "colorbar": {"thickness": 10, "outlinewidth": 0, "tickformat": ".0%", "title": {"text": "of the row"}},
-        **({"texttemplate": "%{customdata[2]}"} if len(names) <= MOST_WRITTEN else {}),
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "tickformat": ".0%"},
+        **({"text": matrix, "texttemplate": "%{text}"} if len(names) <= MOST_WRITTEN else {}),
     }
     figure = _figure([trace], "predicted", "true")
     for axis in ("xaxis", "yaxis"):

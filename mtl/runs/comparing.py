@@ -265,11 +265,12 @@ def advice(tasks: Sequence[Mapping[str, Any]]) -> str:
     if not better and not worse:
         return "No difference is shown: train jointly, since one model does the work of several for the cost of one."
     if not worse:
-        return f"Sharing pays: {_listed(better)} is better jointly, and no task is shown to be worse."
-    gain = f", though {_listed(better)} gains" if better else ""
+        verb = "is" if len(better) == 1 else "are"
+        return f"Sharing pays: {_listed(better)} {verb} better jointly, and no task is shown to be worse."
+    gain = f", though {_listed(better)} {'gains' if len(better) == 1 else 'gain'}" if better else ""
     return (
-        f"Sharing costs {_listed(worse)}{gain}: try more epochs, a larger loss weight or another weighting for it, "
-        "or train it alone."
+        f"Sharing costs {_listed(worse)}{gain}: try more epochs, a larger loss weight or another weighting for "
+        f"{'it' if len(worse) == 1 else 'them'}, or train {'it' if len(worse) == 1 else 'them'} alone."
     )
 
 

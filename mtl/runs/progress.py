@@ -67,7 +67,9 @@ def progress(status: Status, history: History, timings: Sequence[dict[str, Any]]
     headline = PHASES.get(status.phase, "Starting")
     if not begin:
         return Progress(headline, "")
-    epoch = min(len(epochs(history)) + 1, begin["epochs"])
+    ended = epochs(history)[-1]["epoch"] if epochs(history) else 0
+    # patience may pass over epochs, so the last step knows better than how many there were
+    epoch = min(max(ended + 1, taken[-1]["epoch"] if taken else 1), begin["epochs"])
     detail = f"Epoch {epoch} of {begin['epochs']}, step {step} of {total}"
     return Progress(headline, detail, fraction, _seconds_left(timings, step, total))
 

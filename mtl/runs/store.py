@@ -297,8 +297,19 @@ class RunStore:
         return Run(path)
 
     def discard(self, run: Run) -> None:
-        """Take back a run that was made and never started."""
-        shutil.rmtree(run.path)
+        """Remove a run's folder, whatever its status: first from sight, so that nobody opens half of it.
+
+        Raises:
+            CheckpointError: It is not there any more, or cannot be removed.
+        """
+        gone = run.path.with_name(f".{run.name}.{secrets.token_hex(4)}.deleted")
+        try:
+            run.path.rename(gone)
+        except FileNotFoundError:  # another window was quicker
+            raise CheckpointError("There is no such run.") from None
+        except OSError as error:
+            raise CheckpointError(f"The run cannot be deleted: {str(error.strerror).lower()}.") from None
+        shutil.rmtree(gone, ignore_errors=True)
 
     def delete(self, run: Run) -> None:
         """Delete a finished run with everything in it.
@@ -310,7 +321,7 @@ class RunStore:
             raise CheckpointError("The checkpoint that came with the app is not deleted.")
         if not run.status.is_final:
             raise CheckpointError("The run is still going on; stop it first.")
-        shutil.rmtree(run.path)
+        self.discard(run)
 
 
 def find_source(root: Path, name: str, shipped: Path | None) -> Run:

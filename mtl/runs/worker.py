@@ -214,10 +214,10 @@ class _Work:
         else:
             self._save(model, taken[-1]["epoch"] - 1, taken[-1]["step"], validated=False, scores={})
             kept = "The weights of the last step are kept; they were not validated."
-        self.phase = "finished"
-        self.run.set_status(self.stop.state or "stopped", "finished", f"{self.stop.reason} {kept}")
         if taken:
             self._plots()
+        self.phase = "finished"
+        self.run.set_status(self.stop.state or "stopped", "finished", f"{self.stop.reason} {kept}")
 
     def _plots(self) -> None:
         from mtl.reports.png import save_plots

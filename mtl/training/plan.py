@@ -54,6 +54,7 @@ class RatePlan:
         self.wanted = _phases(list(sizes), config, tasks)
         self.phases = _within(self.wanted, self.epochs)
         self._warmup = config.training.warmup or 0.0
+        self._curriculum = config.training.curriculum
         own = {f"head.{t.key}": config.tasks[t.name].schedule for t in tasks if t.name in config.tasks}
         self._schedules: dict[str, Schedule] = {name: own.get(name) or config.training.schedule for name in sizes}
 
@@ -119,11 +120,16 @@ class RatePlan:
         """Say what a person should know of this plan before they wait for it."""
         if not self.ever_learning:
             return ["Everything is frozen: nothing is learnt, and the heads keep their random start."]
+        found = []
         missing = len(self.wanted) - len(self.phases)
         if missing:
             phases = "phase" if missing == 1 else "phases"
-            return [f"{self.epochs} epochs are too few: the last {missing} {phases} of the unfreezing will not come."]
-        return []
+            found.append(
+                f"{self.epochs} epochs are too few: the last {missing} {phases} of the unfreezing will not come."
+            )
+        if self._curriculum and self._curriculum.epochs >= self.epochs:
+            found.append("The curriculum is as long as the run, so the hardest rows never take part.")
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values: what is shown before Start and saved with the run."""

@@ -227,9 +227,6 @@ class Setup:
         fresh = [f"head.{task.name}" for task in self.tasks if f"head.{task.key}" not in ever | self.model.changed]
         if ever and fresh:
             warnings.append(f"{' and '.join(fresh)} is frozen at its random start, so the rest must adapt to it.")
-        curriculum = self.training.curriculum
-        if curriculum and curriculum.epochs >= self.epochs:
-            warnings.append("The curriculum is as long as the run, so the hardest rows never take part.")
         if not len(self.validation):
             warnings.append("There are no validation rows, so the last epoch is kept instead of the best.")
         return RunBegin(

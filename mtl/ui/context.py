@@ -169,7 +169,7 @@ class AppContext:
 def _is_readable(run: Run) -> bool:
     """Say whether a run's configuration is one of this version; a run that is not must not spoil the list."""
     try:
-        return bool(run.config.tasks)
+        return bool(run.config.tasks and run.tasks)
     except UserError as error:
         log.warning("run %s is passed over: %s", run.name, error)
         return False

@@ -57,7 +57,7 @@ def test_test_plots_confusion_is_coloured_by_the_share_of_each_row(report: Repor
     assert (cells["zmin"], cells["zmax"]) == (0, 1)
     assert [[cell[2] for cell in row] for row in cells["customdata"]] == report["confusion"]["matrix"]
     assert cells["customdata"][0][1][:2] == ["rare &lt;i&gt;", "common"], "a true class, what it was predicted as"
-    assert cells["texttemplate"] == "%{customdata[2]}"
+    assert (cells["text"], cells["texttemplate"]) == (report["confusion"]["matrix"], "%{text}")
     assert figure["layout"]["yaxis"]["autorange"] == "reversed", "the first class is at the top"
     for axis, title in (("xaxis", "predicted"), ("yaxis", "true")):
         assert figure["layout"][axis]["ticktext"] == ["rare &lt;i&gt;", "common"]

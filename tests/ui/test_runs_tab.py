@@ -195,10 +195,10 @@ def test_delete_removes_a_finished_run_once(context: AppContext, run: Run) -> No
 def test_delete_in_two_windows_at_once_is_one_sentence(
     context: AppContext, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def quicker(path: Path) -> None:
-        raise FileNotFoundError(path)
+    def quicker(path: Path, target: Path) -> None:
+        raise FileNotFoundError(2, "no such file", str(path))
 
-    monkeypatch.setattr(shutil, "rmtree", quicker)
+    monkeypatch.setattr(Path, "rename", quicker)
     with pytest.raises(CheckpointError, match="no such run"):
         delete(context, run.name, "")
 

@@ -116,6 +116,7 @@ def test_preflight_html_warns_that_times_are_longer_while_another_run_goes_on() 
         "memory": {"peak_bytes": 2**30},
         "longest_batch": {"rows": 32, "tokens": 80},
         "numerics": {"precision": "float32", "device": "cpu"},
+        "weighting_seconds": {"pcgrad": 0.83, "fixed": 0.5},
         **{"steps": 10, "trainable": 10, "parameters": 20, "tasks": [task], "warnings": []},
     }
     assert "Another run" in preflight_html(found, busy=True)

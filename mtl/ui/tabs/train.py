@@ -16,9 +16,10 @@ def build(context: AppContext, blocks: gr.Blocks) -> LiveSection:
             file = data.build()
             form = plan.build(file, checks.build(file))
             buttons = live.build_buttons(file)
-            preflight.build(context, file, form)
+            tried = preflight.build()
         with gr.Column(scale=6, min_width=340, elem_classes="card sticky"):
             section = live.build(context, blocks, file, form, buttons)
             result.build(context, section)
+    preflight.wire(context, file, form, tried, section.token)
     plan.wire_runs(form, context, blocks, token=section.token, changes=[section.finished, section.changed])
     return section

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from mtl.config import RunConfig
 from mtl.runs.preflight import run_preflight
 from mtl.runs.progress import duration
 from mtl.runs.store import RunStore
@@ -23,30 +24,42 @@ TIMEOUT_SECONDS = 180
 WAITING = '<p class="hint" role="status">Taking a few steps in a process of its own: ten to thirty seconds …</p>'
 
 
-def build(context: AppContext, data: DataSection, plan: PlanSection) -> None:
+def build() -> tuple[gr.Button, gr.HTML]:
     """Lay out the button and its answer beside Start."""
     go = gr.Button("Preflight: try a few steps first", elem_id="preflight", size="sm")
-    answer = gr.HTML(elem_id="preflight-answer")
+    return go, gr.HTML(elem_id="preflight-answer")
+
+
+def wire(
+    context: AppContext, data: DataSection, plan: PlanSection, tried: tuple[gr.Button, gr.HTML], token: gr.State
+) -> None:
+    """Let the button measure; the visitor's secret opens the run that is learnt on from."""
+    go, answer = tried
     private: dict[str, Any] = {"api_visibility": "private"}
 
     def measure(values: Mapping[Any, Any]) -> str:
         busy = any(run.status.state == "running" for run in context.queue.active())
-        return preflight_html(_measured(data, plan, values), busy=busy)
+        config = check_allowed(form_values(plan, data, values))
+        return preflight_html(_measured(context, config, values[data.files], values[token]), busy=busy)
 
     asked = go.click(lambda: WAITING, None, answer, show_progress="hidden", **private)
     measured = asked.then(
-        guarded(measure), form_inputs(plan, data), answer, concurrency_limit=1, show_progress="minimal", **private
-    )
+        guarded(measure), form_inputs(plan, data) | {token}, answer, concurrency_limit=1, show_progress="minimal",
+        **private,
+    )  # fmt: skip
     measured.failure(lambda: "", None, answer, show_progress="hidden", **private)
 
 
-def _measured(data: DataSection, plan: PlanSection, values: Mapping[Any, Any]) -> dict[str, Any]:
+def _measured(context: AppContext, config: RunConfig, files: list[list[str]], token: str) -> dict[str, Any]:
     """Make the run in a folder that is thrown away, and measure it there.
 
     Raises:
         UserError: The file or the configuration cannot be used, or the run does not fit this machine.
     """
-    config, files = check_allowed(form_values(plan, data, values)), values[data.files]
+    if config.training.start_from:  # by its folder, since the run is made in another place
+        source = context.open(config.training.start_from, token).path.resolve()
+        training = config.training.model_copy(update={"start_from": str(source)})
+        config = config.model_copy(update={"training": training})
     table = read_data(files, config.data)
     with tempfile.TemporaryDirectory(prefix="mtl-preflight-") as folder:
         run = RunStore(Path(folder)).create(config, table, near=near_groups(files, config))
