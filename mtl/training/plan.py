@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from mtl.config import PhaseConfig, RunConfig, Schedule
@@ -98,12 +98,14 @@ class RatePlan:
         return sum(self.sizes[name] for name in self.learning(epoch))
 
     def cost(self, epoch: int) -> float:
-        """Estimate the work of an epoch as a share of one in which all layers learn.
+        """Estimate the work of an epoch as a share of one with all rows in which all layers learn.
 
         A layer's forward pass counts 1 and its backward pass 2, of which 1 is only passing the gradient on. What lies
         below the lowest part that learns needs no backward pass. Where no part of the encoder ever learns it runs
         once, in the first epoch.
         """
+        lengths = [end - start for start, end in pairwise(self._starts)]
+        share = lengths[epoch - 1] / max(lengths)  # a curriculum begins with fewer rows
         layers = [name for name in self.sizes if name.startswith("layer.")]
         encoder = [name for name in self.sizes if not name.startswith("head.")]
         if not self.ever_learning.intersection(encoder):
@@ -113,7 +115,7 @@ class RatePlan:
         backward = [
             BACKWARD if name in learning else BACKWARD_THROUGH for name in layers if encoder.index(name) >= lowest
         ]
-        return (FORWARD * len(layers) + sum(backward)) / ((FORWARD + BACKWARD) * len(layers))
+        return share * (FORWARD * len(layers) + sum(backward)) / ((FORWARD + BACKWARD) * len(layers))
 
     @property
     def warnings(self) -> list[str]:

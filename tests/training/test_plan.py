@@ -142,6 +142,8 @@ def test_plan_epochs_may_differ_in_length() -> None:
     plan = RatePlan(SIZES, config, task_specs(config), [2, 5, 1])
     assert (plan.steps, [plan.first_step(epoch) for epoch in (1, 2, 3)]) == (8, [1, 3, 8])
     assert [plan.epoch_of(step) for step in range(1, 9)] == [1, 1, 2, 2, 2, 2, 2, 3]
+    whole = plan.cost(2)
+    assert [plan.cost(epoch) for epoch in (1, 3)] == pytest.approx([whole * 2 / 5, whole / 5])
 
 
 def test_plan_cost_counts_forward_and_backward_of_each_layer() -> None:
