@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mtl.config import DEFAULT_ENCODER, RunConfig
+from mtl.config import RunConfig
 from mtl.config_text import to_yaml
 from mtl.inference.predictor import Predictor
 from mtl.modeling.pooling import AttentionPooling
+from mtl.sharing.card import card, entities_code
 from mtl.training.components import NEW_PARTS, encoder_components
 
+POOLING_FILE = "pooling.safetensors"
 ATTENTION_NOTE = (
     "This encoder pools with learned attention, which sentence-transformers has no module for: the folder holds the "
     "Transformer and, in pooling.safetensors, the attention and what follows it; SentenceTransformer(path) would pool "
@@ -76,7 +78,9 @@ def write_folder(predictor: Predictor, folder: Path, name: str) -> list[str]:
         encoding="utf-8",
     )
     (folder / "run_config.yaml").write_text(to_yaml(_without_paths(predictor.config)), encoding="utf-8")
-    (folder / "README.md").write_text(_card(predictor.config, predictor, name, notes), encoding="utf-8")
+    (folder / "README.md").write_text(card(predictor.config, predictor, name, notes), encoding="utf-8")
+    if any(task.kind == "token_classification" for task in model.tasks):
+        (folder / "entities.py").write_text(entities_code(), encoding="utf-8")
     return notes
 
 
@@ -84,10 +88,12 @@ def _without_paths(config: RunConfig) -> RunConfig:
     """Return the configuration with file names instead of the paths of this machine."""
     files = tuple(Path(file).name for file in config.data.files)
     encoder = Path(config.encoder.name).name if Path(config.encoder.name).is_dir() else config.encoder.name
+    source = config.training.start_from and Path(config.training.start_from).name
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"files": files}),
             "encoder": config.encoder.model_copy(update={"name": encoder}),
+            "training": config.training.model_copy(update={"start_from": source}),
         }
     )
 
@@ -99,70 +105,3 @@ def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
         for name, module in modules.items()
         for parameter, value in module.state_dict().items()
     }
-
-
-POOLING_FILE = "pooling.safetensors"
-
-_CARD = """---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-{base_model}tags: [sentence-transformers, multi-task-learning, text-classification]
----
-# {name}
-
-A sentence encoder fine-tuned from {base} together with {count} task heads.
-Embeddings have {size} dimensions; texts are cut at {max_length} tokens.
-
-| task | classes | validation accuracy | validation macro F1 |
-|---|---|---|---|
-{table}
-
-```python
-from sentence_transformers import SentenceTransformer
-
-encoder = SentenceTransformer(".")          # this folder
-embeddings = encoder.encode(["a sentence"])
-```
-
-A linear head is one matrix and one vector; its probabilities are the softmax of `W @ embedding + b`:
-
-```python
-import json
-from pathlib import Path
-from safetensors.numpy import load_file
-
-heads = load_file("heads.safetensors")
-tasks = json.loads(Path("tasks.json").read_text(encoding="utf-8"))
-for task in tasks:
-    layers = sorted(k for k in heads if k.startswith(task["key"] + ".") and k.endswith("weight"))
-    if len(layers) == 1:                       # a linear head; an "mlp" head has a GELU between its two layers
-        weight, bias = heads[layers[0]], heads[layers[0].replace("weight", "bias")]
-        logits = embeddings @ weight.T + bias
-        print(task["name"], [task["labels"][i] for i in logits.argmax(axis=1)])
-```
-
-{notes}
-
-`run_config.yaml` is the configuration of the run that made it.
-"""
-
-
-def _card(config: RunConfig, predictor: Predictor, name: str, notes: list[str]) -> str:
-    scores, base = predictor.manifest["scores"], config.encoder.name
-    is_folder = base != DEFAULT_ENCODER and Path(base).is_dir()  # of this machine: no one else's business
-
-    def row(task: str, classes: int) -> str:
-        found = scores.get(task, {})
-        cells = [f"{found[m]:.3f}" if m in found else "not measured" for m in ("accuracy", "macro_f1")]
-        return f"| {task.replace('|', '/')} | {classes} | {' | '.join(cells)} |"
-
-    return _CARD.format(
-        base=f"the local folder {Path(base).name}" if is_folder else f"[{base}](https://huggingface.co/{base})",
-        base_model="" if is_folder else f"base_model: {base}\n",
-        name=name,
-        count=len(predictor.tasks),
-        size=predictor.embedding_size,
-        max_length=predictor.model.encoder.max_seq_length,
-        table="\n".join(row(task.name, len(task.labels)) for task in predictor.tasks),
-        notes="\n\n".join(notes),
-    )

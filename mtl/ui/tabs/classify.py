@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import task_specs
 from mtl.errors import DataError, UserError
+from mtl.tasks import TaskKind, TaskSpec
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded, lines
 from mtl.ui.page import Page
@@ -51,6 +51,41 @@ SENTIMENT = Kind(
 )
 KINDS = (TOPIC, SENTIMENT)
 VAGUE = {"class", "label"}  # may belong to any task
+
+NOT_THIS: dict[TaskKind, str] = {
+    "classification": "gives a class and finds no entities; ask the Topic or the Sentiment tab, or /topic",
+    "token_classification": "finds entities and gives no class; ask the Entities tab, or /entities",
+}
+NONE_OF: dict[TaskKind, str] = {
+    "classification": "no head that gives a class: all of them find entities. Ask the Entities tab, or /entities",
+    "token_classification": "no head that finds entities. Choose another one, or train one on a column of entities",
+}
+
+
+def head_names(context: AppContext, name: str | None, token: str, kind: TaskKind) -> list[str]:
+    """Name the heads of a kind that a checkpoint has, those kept from an earlier run too; none if it cannot be read."""
+    try:
+        tasks = context.open(name or "", token).tasks
+    except UserError:
+        return []
+    return [task for task, config in tasks.items() if (config.kind or "classification") == kind]
+
+
+def candidates(tasks: Sequence[TaskSpec], asked: Any, kind: TaskKind) -> list[str]:
+    """Name the heads that may answer: the one that was asked for, else all of a kind.
+
+    Raises:
+        DataError: What was asked for is no name, or a head of another kind; or there is none of this kind.
+    """
+    if not isinstance(asked, str):
+        raise DataError("Give the head as the name of one task.")
+    other = next((spec for spec in tasks if spec.name == asked and spec.kind != kind), None)
+    if other:
+        raise DataError(f'The head "{asked}" {NOT_THIS[other.kind]}.')
+    names = [spec.name for spec in tasks if spec.kind == kind]
+    if not names:
+        raise DataError(f"This checkpoint has {NONE_OF[kind]}.")
+    return [asked] if asked else names
 
 
 def best_head(names: Sequence[str], kind: Kind) -> str | None:
@@ -108,10 +143,7 @@ def build(page: Page, kind: Kind) -> None:
 
 
 def _heads(context: AppContext, name: str | None, token: str, kind: Kind) -> Any:
-    try:
-        names = [task.name for task in task_specs(context.open(name or "", token).config)]
-    except UserError:
-        names = []
+    names = head_names(context, name, token, "classification")
     return gr.update(choices=names, value=best_head(names, kind))
 
 
@@ -137,19 +169,11 @@ def classify(
     """
     given = lines(texts)
     predictor = context.predictor(name, token)
-    if not isinstance(task, str):
-        raise DataError("Give the head as the name of one task.")
-    chosen = task or best_head([spec.name for spec in predictor.tasks], kind) or ""
+    from mtl.inference.answers import as_values
+
+    chosen = best_head(candidates(predictor.tasks, task, "classification"), kind) or ""
     predictions = predictor.predict(given, [chosen])
-    return [
-        {
-            "text": text,
-            "label": answer[chosen].label,
-            "confidence": answer[chosen].confidence,
-            "probabilities": answer[chosen].probabilities,
-        }
-        for text, answer in zip(given, predictions, strict=True)
-    ]
+    return [{"text": text, **as_values(answer[chosen], text)} for text, answer in zip(given, predictions, strict=True)]
 
 
 def answer_html(answers: list[dict[str, Any]]) -> str:

@@ -61,7 +61,7 @@ def build(page: Page) -> None:
 def _embed(context: AppContext, given: str, name: str, token: str) -> tuple[Any, ...]:
     texts = lines(given)
     predictor = context.predictor(name, token)
-    head = best_head([task.name for task in predictor.tasks], TOPIC)
+    head = best_head([task.name for task in predictor.tasks if task.kind == "classification"], TOPIC)
     vectors, answers = predictor.run(texts, [head] if head else [])
     groups = [answer[head].label for answer in answers] if head else [""] * len(texts)
     shown = _summary(texts, vectors, head)

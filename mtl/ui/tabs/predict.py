@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from mtl.errors import DataError
+from mtl.tasks import TaskSpec
 from mtl.ui import html
-from mtl.ui.context import AppContext, download_folder, guarded, guarded_stream, lines
+from mtl.ui.context import AppContext, download_folder, guarded, guarded_stream
+from mtl.ui.marks import colours, marked
 from mtl.ui.page import Page
+from mtl.ui.tabs.entities import as_typed
 
 EXAMPLE = "The opposition leader in Lisbon gave a dreadful speech and half the hall walked out."
 FILE_TYPES = [".csv", ".tsv", ".txt"]
 SHOWN_ROWS, SHOWN_CHARACTERS = 8, 120
+LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # where str.splitlines splits
 
 
 def build(page: Page) -> None:
@@ -32,7 +38,7 @@ def build(page: Page) -> None:
             )
     gr.on(
         [go.click, text.submit],
-        guarded(lambda given, name, secret: _html(predict(page.context, given, name, secret))),
+        guarded(lambda given, name, secret: _answer(page.context, given, name, secret)),
         [text, page.checkpoint, page.token],
         answer,
         api_visibility="private",
@@ -75,28 +81,41 @@ def _build_file(page: Page) -> None:
     )  # fmt: skip
 
 
+def _answer(context: AppContext, given: str, name: str, token: str) -> str:
+    answers = predict(context, given, name, token)
+    return answer_html(given, answers, context.predictor(name, token).tasks)
+
+
 def predict(context: AppContext, text: str, name: str, token: str) -> dict[str, Any]:
-    """Ask every head about one text; line breaks in it count as blanks.
+    """Ask every head about one text; each line break in it counts as a blank.
 
     Returns:
-        Task name -> `label`, `confidence`, `probabilities`.
+        Task name -> `label`, `confidence`, `probabilities`; or, of a head that finds them, `entities`.
     """
     if not isinstance(text, str):
-        raise DataError("Give one text; for several, ask /topic, /sentiment or the command line.")
-    given = " ".join(lines(text))
+        raise DataError("Give one text; for several, ask /topic, /sentiment, /entities or the command line.")
+    (given,) = as_typed(LINE_BREAK.sub(" ", text))
     answers = context.predictor(name, token).predict([given])[0]
-    return {
-        task: {"label": p.label, "confidence": p.confidence, "probabilities": p.probabilities}
-        for task, p in answers.items()
-    }
+    from mtl.inference.answers import as_values
+
+    return {task: as_values(answer, given) for task, answer in answers.items()}
 
 
-def _html(answers: dict[str, Any]) -> str:
+def answer_html(text: str, answers: Mapping[str, Any], tasks: Sequence[TaskSpec]) -> str:
+    """Draw a card for each head: its probabilities, or the text with its entities marked."""
     cards = "".join(
-        f'<article class="answer"><h3>{html.escape(task)}</h3>{html.probabilities(answer["probabilities"])}</article>'
-        for task, answer in answers.items()
+        f'<article class="answer"><h3>{html.escape(task.name)}</h3>{_card(text, answers[task.name], task)}</article>'
+        for task in tasks
     )
     return f'<div class="answers">{cards}</div>'
+
+
+def _card(text: str, answer: Mapping[str, Any], task: TaskSpec) -> str:
+    if "entities" not in answer:
+        return html.probabilities(answer["probabilities"])
+    drawn = marked(text, answer["entities"], colours(task.labels), sure=True)
+    none = "" if answer["entities"] else '<p class="hint">No entity was found.</p>'
+    return f'<p class="quote marked" dir="auto">{drawn}</p>{none}'
 
 
 def predict_upload(context: AppContext, path: str | None, name: str, token: str) -> Iterator[tuple[Any, ...]]:
@@ -122,7 +141,7 @@ def predict_upload(context: AppContext, path: str | None, name: str, token: str)
         yield _progress(done, total, f"{done:,} of {total:,} rows"), gr.skip()
     written = [str(output), str(output.with_suffix(".jsonl"))]
     yield (
-        _first_rows(header, rows[:SHOWN_ROWS], total, 2 * len(predictor.tasks)),
+        _first_rows(header, rows[:SHOWN_ROWS], total, predictor.tasks),
         gr.update(value=written, visible=True),
     )
 
@@ -133,13 +152,26 @@ def _progress(done: int, total: int, words: str) -> str:
     )
 
 
-def _first_rows(header: list[str], rows: list[list[Any]], total: int, predicted: int) -> str:
+def _first_rows(header: list[str], rows: list[list[Any]], total: int, tasks: Sequence[TaskSpec]) -> str:
     """Draw the first rows, what was predicted before what was there: a page is narrow."""
-    shown = [["" if cell is None else _short(cell) for cell in [*row[-predicted:], *row[:-predicted]]] for row in rows]
+    predicted = 2 * len(tasks)
+    spans = {2 * number for number, task in enumerate(tasks) if task.kind == "token_classification"}
+    shown = [
+        [_short(_in_words(cell) if place in spans else cell) for place, cell in enumerate(row[-predicted:])]
+        + [_short(cell) for cell in row[:-predicted]]
+        for row in rows
+    ]
     caption = f"The first {len(rows)} of {total:,} rows" if len(rows) < total else f"All {total:,} rows"
     return html.table([*header[-predicted:], *header[:-predicted]], shown, numbers_from=len(header), caption=caption)
 
 
+def _in_words(cell: str | None) -> str | None:
+    """Say the entities of a cell; the file has them as JSON."""
+    if cell is None:
+        return None
+    return "; ".join(f"{span['text']} ({span['label']})" for span in json.loads(cell)) or "none"
+
+
 def _short(cell: Any) -> str:
-    text = str(cell)
+    text = "" if cell is None else str(cell)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
