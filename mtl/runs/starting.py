@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mtl.config import RunConfig, task_specs
 from mtl.errors import UserError
+from mtl.runs.inheriting import inherited, is_learnt_on
 from mtl.runs.store import Run
-from mtl.tasks import TaskSpec, task_keys
+from mtl.tasks import task_keys
 
 if TYPE_CHECKING:
     from mtl.data.splitting import Examples
@@ -86,36 +87,22 @@ def _learn_on(config: RunConfig, source: Run) -> Start:
     kept = {name: task for name, task in known.items() if name not in new}
     keys = task_keys([*new, *kept])
     tasks = [task.model_copy(update={"key": keys[name]}) for name, task in (new | kept).items()]
-    heads, loaded = {}, set()
+    loaded = [name for name in new if is_learnt_on(config.tasks[name], old_config.tasks.get(name))]
+    heads = {}
     for task in tasks:
-        if _is_same(task, known.get(task.name)):
+        if task.name in loaded or task.name in kept:
             heads[task.key] = old.head(known[task.name].key)
-            loaded.add(task.name)
         else:
             heads[task.key] = build_head(task, config.tasks[task.name], **sizes)
     model = MultiTaskModel(old.encoder, heads, tasks)
     model.changed = frozenset(part for part in old.changed if not part.startswith("head."))
-    model.changed |= {f"head.{keys[name]}" for name in loaded}
+    model.changed |= {f"head.{keys[name]}" for name in (*loaded, *kept)}
     everything = config.model_copy(update={"tasks": config.tasks | {name: old_config.tasks[name] for name in kept}})
-    changed = [name for name in new if name in known and name not in loaded]
-    earlier = Earlier(source.name, tuple(name for name in known if name in loaded), _validation_rows(source))
-    notes = _notes(source.name, sorted(loaded - kept.keys()), list(kept), changed)
+    still = tuple(name for name in known if name in loaded or name in kept)
+    earlier = Earlier(source.name, still, _validation_rows(source))
+    fresh = [name for name in new if name not in loaded]
+    notes = inherited(source.title or source.name, loaded, fresh, list(kept))
     return Start(model, manifest["base"]["sha256"], everything, earlier, notes)
-
-
-def _is_same(task: TaskSpec, other: TaskSpec | None) -> bool:
-    return other is not None and (task.kind, task.labels) == (other.kind, other.labels)
-
-
-def _notes(name: str, loaded: list[str], kept: list[str], changed: list[str]) -> tuple[str, ...]:
-    notes = [f"It learns on from {name}, with its encoder."]
-    if loaded:
-        notes.append(f"Heads that are learnt on from there: {', '.join(loaded)}.")
-    if kept:
-        notes.append(f"Heads kept as they are, since the data has no such labels: {', '.join(kept)}.")
-    if changed:
-        notes.append(f"New heads, since the labels are not those of {name}: {', '.join(changed)}.")
-    return tuple(notes)
 
 
 def _validation_rows(source: Run) -> Examples | None:

@@ -21,7 +21,7 @@ from mtl.config_text import load_config
 from mtl.data.preparing import Division, Prepared, Understood, read_weights
 from mtl.data.reading import is_missing
 from mtl.errors import CheckpointError, ConfigError, UserError
-from mtl.runs.inheriting import adopt, inherit
+from mtl.runs.inheriting import adopt, inherit, inherited, is_learnt_on
 from mtl.runs.store import Run, check_source
 from mtl.ui.context import AppContext, check_allowed
 from mtl.ui.train.checks import near_groups
@@ -95,14 +95,14 @@ def plan_run(
     everything = own.model_copy(update={"tasks": own.tasks | kept})
     steps, exposure = _seen(Same(prepared.understood), Same(prepared.division), _sampled(own))
     plan = RatePlan(planned_sizes(encoder(own.encoder.name), everything), own, task_specs(everything), steps)
-    loaded = [name for name, task in own.tasks.items() if _is_same(task, earlier.get(name))]
+    loaded = [name for name, task in own.tasks.items() if is_learnt_on(task, earlier.get(name))]
     fresh = {task.name: f"head.{task.key}" for task in task_specs(own) if task.name not in loaded}
     return Planned(
         replace(prepared, config=own),
         plan,
         exposure,
         frozen=tuple(name for name, head in fresh.items() if head not in plan.ever_learning),
-        notes=_notes(source, loaded, list(fresh), list(kept)) if source else (),
+        notes=inherited(source.title or source.name, loaded, list(fresh), list(kept)) if source else (),
     )
 
 
@@ -131,22 +131,6 @@ def _tasks(run: Run) -> dict[str, TaskConfig]:
 @lru_cache(maxsize=8)
 def _tasks_cached(best: Path, changed: int) -> dict[str, TaskConfig]:
     return load_config(best / "config.yaml").tasks
-
-
-def _is_same(task: TaskConfig, other: TaskConfig | None) -> bool:
-    """Say whether a head is learnt on from; `adopt` came before."""
-    return other is not None and (task.kind, task.labels) == (other.kind or "classification", other.labels)
-
-
-def _notes(source: Run, loaded: Sequence[str], fresh: Sequence[str], kept: Sequence[str]) -> tuple[str, ...]:
-    words = [f"It learns on from {source.title or source.name}, with its encoder."]
-    for what, names in (
-        ("Heads that are learnt on from there", loaded),
-        ("New heads", fresh),
-        ("Heads that are kept as they are and still answer", kept),
-    ):
-        words += [f"{what}: {', '.join(names)}."] if names else []
-    return tuple(words)
 
 
 def _near_groups(files: Sequence[Sequence[str]], config: RunConfig) -> tuple[tuple[int, ...], ...] | None:
