@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from mtl.config import RunConfig
 from mtl.data.writing import spreadsheet_cell
 from mtl.inference.predictor import Predictor
 from mtl.inference.table import predict_file
 from mtl.runs.store import Run
+from tests.inference.entity_cases import tagging
 
 
 @dataclass
@@ -33,6 +35,12 @@ class Written:
 def predictor(finished_run: Run) -> Predictor:
     """The tiny run's checkpoint."""
     return Predictor.load(finished_run.path)
+
+
+@pytest.fixture(scope="module")
+def tagger(tiny_config: RunConfig) -> Predictor:
+    """A checkpoint of the tiny run's heads and two more, which find entities."""
+    return tagging(tiny_config)
 
 
 @pytest.fixture(scope="module")

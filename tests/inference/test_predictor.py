@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +14,16 @@ import torch
 import mtl
 from mtl.config import RunConfig, TaskConfig, task_specs
 from mtl.config_text import override
+from mtl.data.batching import Encoding
 from mtl.data.reading import read_table
 from mtl.errors import CheckpointError, UserError
 from mtl.inference import predictor as predictor_module
 from mtl.inference.predictor import Predictor, unit
+from mtl.modeling.heads import EntityPrediction
 from mtl.modeling.multitask import build_model
 from mtl.runs.store import Run, RunStore
 from mtl.runs.worker import StopRequest, work
+from tests.inference import entity_cases
 
 TEXTS = ["snow", "the team was great today", "the soup was awful and the people were not happy with it", "", "été 🎈"]
 
@@ -37,12 +42,18 @@ def test_predictor_embeds_as_the_encoder_does(predictor: Predictor) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_predictor_answers_as_the_heads_do(predictor: Predictor) -> None:
+@pytest.mark.parametrize("temperature", [None, 2.5], ids=["its own temperature", "another one"])
+def test_predictor_answers_as_the_heads_do(predictor: Predictor, temperature: float | None) -> None:
+    if temperature:
+        model = copy.deepcopy(predictor.model)
+        for task in model.tasks:
+            model.head(task.key).temperature.fill_(temperature)
+        predictor = Predictor(model, predictor.config, predictor.manifest)
     model, embeddings = predictor.model, torch.tensor(predictor.embed(TEXTS))
     answers = predictor.predict(TEXTS)
     for task in predictor.tasks:
-        head = model.heads[task.key]
-        probabilities = head({"sentence_embedding": embeddings}).softmax(-1).tolist()
+        head = model.head(task.key)
+        probabilities = (head({"sentence_embedding": embeddings}) / head.temperature).softmax(-1).tolist()
         for answer, row in zip(answers, probabilities, strict=True):
             found = answer[task.name]
             assert list(found.probabilities) == list(task.labels)
@@ -50,6 +61,52 @@ def test_predictor_answers_as_the_heads_do(predictor: Predictor) -> None:
             assert found.label == task.labels[row.index(max(row))]
             assert found.confidence == max(found.probabilities.values())
             assert sum(found.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_predictor_finds_entities_as_each_head_does_in_each_text(tagger: Predictor) -> None:
+    model, texts = tagger.model, entity_cases.TEXTS
+    answers = tagger.predict(texts, ["names", "places"])
+    found = 0
+    for text, answer in zip(texts, answers, strict=True):
+        tokens = model.encoder.tokenizer([text], return_offsets_mapping=True, return_tensors="pt")
+        offsets = tuple((int(start), int(end)) for start, end in tokens.pop("offset_mapping")[0])
+        with torch.inference_mode():
+            logits = model.answer(model.encode(dict(tokens)))
+        for name in ("names", "places"):
+            (expected,) = model.head(name).decode(logits[name], Encoding((text,), (offsets,)))
+            guess = answer[name]
+            assert isinstance(guess, EntityPrediction)
+            assert isinstance(expected, EntityPrediction)
+            assert [(e.start, e.end, e.label) for e in guess.entities] == [
+                (e.start, e.end, e.label) for e in expected.entities
+            ]
+            assert [e.confidence for e in guess.entities] == pytest.approx(
+                [e.confidence for e in expected.entities], abs=1e-5
+            )
+            found += len(guess.entities)
+    assert found > 20, "the premise needs entities to compare"
+
+
+def test_predictor_finds_the_same_entities_in_any_company_and_order(
+    tagger: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = entity_cases.TEXTS
+    spans = [_spans(answer) for answer in tagger.predict(texts)]
+    assert [_spans(answer) for answer in tagger.predict(texts[::-1])] == spans[::-1]
+    assert [_spans(tagger.predict([text])[0]) for text in texts] == spans
+    monkeypatch.setattr(predictor_module, "CHUNK", 2)
+    assert [_spans(answer) for answer in tagger.predict(texts)] == spans
+
+
+def _spans(answer: dict[str, Any]) -> list[tuple[int, int, str]]:
+    return [(e.start, e.end, e.label) for e in answer["names"].entities]
+
+
+def test_predictor_counts_characters_of_the_text_as_it_is_given(tagger: Predictor) -> None:
+    plain, moved = tagger.predict(["the team met Anna in Rome", " \n\tthe team  met Anna in\nRome "], ["names"])
+    assert [(e.start - 3 - (e.start > 10), e.label) for e in moved["names"].entities] == [
+        (e.start, e.label) for e in plain["names"].entities
+    ]
 
 
 def test_predictor_makes_one_encoder_pass_for_vectors_and_all_tasks(

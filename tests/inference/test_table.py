@@ -12,10 +12,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from mtl.data.entities import Span, read_entities
 from mtl.data.reading import Options, read_table
 from mtl.errors import DataError
 from mtl.inference.predictor import Predictor
 from mtl.inference.table import predicted_header, text_columns, texts_of
+from tests.inference import entity_cases
 
 TASKS = ["topic", "mood"]
 ADDED = ["topic_predicted", "topic_confidence", "mood_predicted", "mood_confidence"]
@@ -134,6 +136,27 @@ def test_table_predictions_are_safe_for_spreadsheets_with_an_exact_twin(predict:
     assert found.header[:2] == ["text", "=id"]
     assert [row[:2] for row in found.exact] == [["=cmd|' /C calc'!A0", "@1"], [" +1 team", "-5"]]
     assert [row[:2] for row in found.safe] == [["'=cmd|' /C calc'!A0", "'@1"], ["' +1 team", "-5"]]
+
+
+def test_table_predictions_hold_entities_that_can_be_read_again(predict: Predict, tagger: Predictor) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows(
+        [["text"], *([text] for text in entity_cases.TEXTS if text), ["=the team of Rome"], [" "]]
+    )
+    found = predict(buffer.getvalue(), predictor=tagger, delimiter=",", quote='"', header=True)
+    assert found.header[-4:] == ["names_predicted", "names_confidence", "places_predicted", "places_confidence"]
+    *rows, empty = found.exact
+    assert empty[1:] == [None] * 8
+    texts = [row[0] for row in rows]
+    assert "=the team of Rome" in texts
+    for row, answer in zip(rows, tagger.predict(texts), strict=True):
+        for name in ("names", "places"):
+            cell, confidence = (row[found.header.index(f"{name}_{what}")] for what in ("predicted", "confidence"))
+            entities = answer[name].entities
+            assert read_entities(row[0], cell) == tuple(Span(e.start, e.end, e.label) for e in entities)
+            mean = sum(e.confidence for e in entities) / len(entities) if entities else None
+            assert confidence == (None if mean is None else pytest.approx(mean, abs=1e-3))
+    assert any(row[-2] != "[]" for row in rows), "the premise needs entities"
 
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
 import json
 import re
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,8 @@ from mtl.modeling.multitask import build_model
 from mtl.runs.store import Run
 from mtl.sharing import bundle
 from mtl.sharing.bundle import ATTENTION_NOTE, HEADS_NOTE, export_bundle
+from tests.inference import entity_cases
+from tests.inference.entity_cases import tagging
 
 TEXTS = ["snow", "the team was great today", "the soup was awful and the people were not happy with it " * 9]
 Export = Callable[[Predictor], Path]
@@ -87,32 +93,92 @@ def test_bundle_keeps_every_part_of_the_encoder(
     np.testing.assert_allclose(opened(export(predictor)).encode(TEXTS), predictor.embed(TEXTS), atol=1e-6)
 
 
-def test_bundle_readme_reproduces_the_predicted_labels(
-    predictor: Predictor, export: Export, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = export(predictor)
+def printed(folder: Path, texts: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run the README's snippets for some texts, where only the bundle is; return what they print."""
     snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(snippets) == 2
     code = "\n".join(snippets)
     assert '["a sentence"]' in code
+    assert not re.search(r"\bmtl\b", "\n".join(line for line in code.splitlines() if "import" in line))
     monkeypatch.chdir(folder)
-    exec(compile(code.replace('["a sentence"]', repr(TEXTS)), "README.md", "exec"), {})
-    answers = predictor.predict(TEXTS)
-    expected = [f"{task.name} {[answer[task.name].label for answer in answers]}" for task in predictor.tasks]
-    assert capsys.readouterr().out.splitlines() == expected
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "entities", raising=False)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code.replace('["a sentence"]', repr(texts)), "README.md", "exec"), {})
+    monkeypatch.delitem(sys.modules, "entities", raising=False)
+    return out.getvalue().splitlines()
+
+
+def answered(predictor: Predictor, texts: Sequence[str]) -> list[str]:
+    """Return what the README's snippets should print."""
+    answers = predictor.predict(texts)
+    classes = [task.name for task in predictor.tasks if task.kind == "classification"]
+    lines = [f"{name} {[answer[name].label for answer in answers]}" for name in classes]
+    for name in (task.name for task in predictor.tasks if task.kind == "token_classification"):
+        for text, answer in zip(texts, answers, strict=True):
+            lines.append(f"{name} {[(text[e.start : e.end], e.label) for e in answer[name].entities]}")
+    return lines
+
+
+@pytest.mark.usefixtures("no_network")
+def test_bundle_readme_reproduces_the_predicted_labels(
+    predictor: Predictor, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = export(predictor)
+    assert not (folder / "entities.py").exists()
+    assert "Entities" not in (folder / "README.md").read_text(encoding="utf-8")
+    assert printed(folder, TEXTS, monkeypatch) == answered(predictor, TEXTS)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("classes", [True, False], ids=["both kinds", "entities alone"])
+def test_bundle_readme_finds_the_entities_that_the_heads_find(
+    tiny_config: RunConfig, export: Export, monkeypatch: pytest.MonkeyPatch, classes: bool
+) -> None:
+    tagger = tagging(tiny_config, classes=classes)
+    texts = [*entity_cases.TEXTS, *TEXTS, 'they said "Anna", (Rome) or x.,', "日本のソニー株式会社 Köln's"]
+    expected = answered(tagger, texts)
+    assert sum(line.count("(") for line in expected) > 30, "the premise needs entities"
+    folder = export(tagger)
+    assert ("A class for each text" in (folder / "README.md").read_text(encoding="utf-8")) == classes
+    assert printed(folder, texts, monkeypatch) == expected
+
+
+def test_bundle_readme_gives_the_confidence_of_every_entity(
+    tiny_config: RunConfig, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagger = tagging(tiny_config)
+    folder = export(tagger)
+    readme = folder / "README.md"
+    code = readme.read_text(encoding="utf-8")
+    readme.write_text(code.replace('(text[one["start"] : one["end"]], one["label"])', 'round(one["confidence"], 4)'))
+    texts = entity_cases.TEXTS
+    found = [[e.confidence for e in answer["names"].entities] for answer in tagger.predict(texts)]
+    lines = [line.removeprefix("names ") for line in printed(folder, texts, monkeypatch) if line.startswith("names ")]
+    assert [ast.literal_eval(line) for line in lines] == [pytest.approx(row, abs=2e-4) for row in found]
+
+
+def test_bundle_keeps_the_temperature_of_every_head(make: Callable[..., Predictor], export: Export) -> None:
+    predictor = make()
+    for number, task in enumerate(predictor.tasks):
+        predictor.model.head(task.key).temperature.fill_(1.5 + number)
+    saved = load_file(export(predictor) / "heads.safetensors")
+    assert {name: float(value) for name, value in saved.items() if name.endswith(".temperature")} == {
+        f"{task.key}.temperature": 1.5 + number for number, task in enumerate(predictor.tasks)
+    }
 
 
 def test_bundle_holds_a_deeper_head_whole(make: Callable[..., Predictor], export: Export) -> None:
     predictor = make("tasks.topic.head=mlp")
-    heads = {
-        name: torch.from_numpy(value) for name, value in load_file(export(predictor) / "heads.safetensors").items()
-    }
-    first, second = sorted({name.rpartition(".")[0] for name in heads if name.startswith("topic.")})
+    predictor.model.head("topic").temperature.fill_(0.7)
+    saved = load_file(export(predictor) / "heads.safetensors")
+    heads = {name: torch.from_numpy(value) for name, value in saved.items()}
+    first, second = sorted({name.rpartition(".")[0] for name in heads if name.startswith("topic.layers.")})
     x = torch.from_numpy(predictor.embed(TEXTS))
     hidden = F.gelu(x @ heads[f"{first}.weight"].T + heads[f"{first}.bias"])
     logits = hidden @ heads[f"{second}.weight"].T + heads[f"{second}.bias"]
     expected = [list(answer["topic"].probabilities.values()) for answer in predictor.predict(TEXTS)]
-    torch.testing.assert_close(logits.softmax(-1), torch.tensor(expected), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close((logits / 0.7).softmax(-1), torch.tensor(expected), atol=1e-5, rtol=1e-4)
 
 
 def test_bundle_describes_itself(predictor: Predictor, export: Export) -> None:
@@ -125,15 +191,45 @@ def test_bundle_describes_itself(predictor: Predictor, export: Export) -> None:
     readme = (folder / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(readme.split("---\n")[1])
     assert front["library_name"] == "sentence-transformers"
+    assert front["tags"] == ["sentence-transformers", "multi-task-learning", "text-classification"]
     for task, scores in predictor.manifest["scores"].items():
         classes = len(next(t.labels for t in predictor.tasks if t.name == task))
-        assert f"| {task} | {classes} | {scores['accuracy']:.3f} | {scores['macro_f1']:.3f} |" in readme
+        shown = f"macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}, "
+        assert f"| {task} | one of {classes} classes | {shown}" in readme
     assert HEADS_NOTE in readme
     assert ATTENTION_NOTE not in readme
 
 
 def test_bundle_claims_no_score_that_was_not_measured(make: Callable[..., Predictor], export: Export) -> None:
-    assert "| topic | 3 | not measured | not measured |" in (export(make()) / "README.md").read_text(encoding="utf-8")
+    readme = (export(make()) / "README.md").read_text(encoding="utf-8")
+    assert "| topic | one of 3 classes | not measured |" in readme
+
+
+def test_bundle_names_the_score_that_counts_first_by_the_kind_of_head(tiny_config: RunConfig, export: Export) -> None:
+    tagger = tagging(override(tiny_config, ["tasks.topic.main_score=accuracy"]))
+    tagger.manifest["scores"] = {
+        "names": {"entity_precision": 0.5, "entity_recall": 0.25, "entity_f1": 1 / 3},
+        "topic": {"macro_f1": 0.5, "accuracy": 0.75},
+    }
+    readme = (export(tagger) / "README.md").read_text(encoding="utf-8")
+    assert "| names | entities of 3 types | entity F1 0.333, entity precision 0.500, entity recall 0.250 |" in readme
+    assert "| topic | one of 3 classes | accuracy 0.750, macro F1 0.500 |" in readme
+    assert "| places | entities of 1 type | not measured |" in readme, "a head kept from an earlier run"
+    tags = yaml.safe_load(readme.split("---\n")[1])["tags"]
+    assert tags[2:] == ["text-classification", "token-classification"]
+
+
+def test_bundle_configuration_has_every_head_and_no_path_of_the_run_before(
+    tiny_config: RunConfig, export: Export, tmp_path: Path
+) -> None:
+    tagger = tagging(override(tiny_config, [f"training.start_from={tmp_path / 'earlier-run'}"]))
+    folder = export(tagger)
+    config = load_config(folder / "run_config.yaml")
+    assert config.tasks == tagger.config.tasks
+    assert list(config.tasks) == [task.name for task in tagger.tasks] == ["topic", "mood", "names", "places"]
+    assert config.training.start_from == "earlier-run"
+    for file in folder.rglob("*.*"):
+        assert str(tmp_path).encode() not in file.read_bytes(), file.name
 
 
 def test_bundle_names_a_local_base_encoder_without_its_path(predictor: Predictor, export: Export) -> None:
