@@ -142,6 +142,7 @@ def evaluate(
     checkpoint: Checkpoint, data: Annotated[Path, typer.Option(help="A CSV file with label columns.")]
 ) -> None:
     """Score a checkpoint on every labelled row of a file."""
+    from mtl.data.entities import read_entity_column
     from mtl.data.preparing import check_labels, merge_labels
     from mtl.data.reading import is_missing, quoted, read_file
     from mtl.data.splitting import Examples
@@ -160,6 +161,9 @@ def evaluate(
     for task in tasks:
         if task.kind == "classification":
             check_labels(table, task.name, task.labels)
+            continue
+        for row, problem in read_entity_column(texts, table.columns[task.name]).problems:
+            print(f"Row {table.place(row)} is not scored on {task.name}: {problem}.", file=sys.stderr)
     rows = [i for i, text in enumerate(texts) if not is_missing(text)]
     cells = {t.name: table.columns.get(t.name, [""] * len(table)) for t in predictor.tasks}
     everything = Examples(

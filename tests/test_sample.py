@@ -51,7 +51,7 @@ def test_sample_reads_the_same_with_the_standard_library(sample: Table) -> None:
 
 def test_sample_is_understood_without_help(sample: Table) -> None:
     understood = understand_table(sample, RunConfig())
-    assert (understood.columns.text, understood.columns.tasks) == (("text",), ("topic", "sentiment"))
+    assert (understood.columns.text, understood.columns.tasks) == (("text",), ("topic", "sentiment", "entities"))
     assert understood.columns["entities"].role == "entities"
     assert understood.entities["entities"].problems == ()
     assert profile(understood).problems == ()

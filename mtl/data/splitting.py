@@ -212,6 +212,12 @@ def _deal(
             room[side] -= len(members[group])
             for lack in lacks[group]:
                 lack[side] -= 1
+    plain = [group for group, side in enumerate(sides) if side < 0]  # annotated, and nothing in it to be spread
+    rng.shuffle(plain)
+    for group in plain:
+        side = max(open_sides, key=room.__getitem__)
+        sides[group] = side
+        room[side] -= len(members[group])
     return sides
 
 

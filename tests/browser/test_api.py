@@ -60,7 +60,7 @@ def test_api_inspects_a_file(client: Client) -> None:
     found = client.predict(handle_file(SAMPLE), api_name="/inspect_csv")
     assert found["rows"] == 2250
     assert found["text_column"] == "text"
-    assert set(found["tasks"]) == {"topic", "sentiment"}
+    assert set(found["tasks"]) == {"topic", "sentiment", "entities"}
 
 
 def test_api_runs_to_the_end_and_the_new_checkpoint_answers(client: Client) -> None:

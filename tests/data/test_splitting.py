@@ -381,3 +381,13 @@ def test_splitting_taking_from_what_was_taken_keeps_the_tables_rows() -> None:
     everything = take_splits(distinct(5), {"topic": list("abcde")}, Split((1, 3, 4), (), ())).train
     again = everything.take([2, 0])
     assert (again.rows, again.texts, again.cells["topic"]) == ((4, 1), ("text 4", "text 1"), ("e", "b"))
+
+
+def test_splitting_texts_without_any_entity_are_divided_like_the_others() -> None:
+    texts = [f"a text with the number {number}" for number in range(400)]
+    types: list[tuple[str, ...] | None] = [("PER",) if number % 4 == 0 else () for number in range(400)]
+    split = split_rows(texts, {}, fractions=(0.7, 0.15, 0.15), seed=0, entity_types={"names": types})
+    sizes = [len(side) for side in (split.train, split.validation, split.test)]
+    assert sizes == [280, 60, 60]
+    named = [sum(bool(types[row]) for row in side) for side in (split.train, split.validation, split.test)]
+    assert named == [70, 15, 15]
