@@ -77,7 +77,7 @@ def _scale(rates: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Lay out the scale above the map, a tick for each power of ten."""
     known = [math.log10(rate) for row in rates for rate in row if rate > 0]
     low, high = (min(known), max(known)) if known else (-6.0, -2.0)
-    ticks = list(range(math.ceil(low - 0.05), math.floor(high + 0.05) + 1)) or [round(low, 2)]
+    ticks = [float(power) for power in range(math.ceil(low - 0.05), math.floor(high + 0.05) + 1)] or [round(low, 2)]
     return {
         "colorscale": SCALE,
         "cmin": low if low < high else low - 1,

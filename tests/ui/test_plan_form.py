@@ -75,8 +75,7 @@ def test_plan_form_begins_as_the_default_configuration(section: PlanSection, val
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_plan_form_filled_by_a_preset_is_that_preset(section: PlanSection, values: Values, preset: Preset) -> None:
-    info, *updates = plan._preset_values(section, preset)
-    assert info["info"]
+    updates = plan._preset_values(section, preset)
     filled = [section.fields[path] for path in section.preset_paths]
     now = changed(values, dict(zip(filled, updates, strict=True))) | {section.fields["training.preset"]: preset}
     config = form_values(section, section.data, now)
@@ -193,7 +192,7 @@ def test_plan_phases_are_added_and_exclude_the_unfreezing(section: PlanSection, 
     _, note, *_ = phases._looks(True, rows)
     assert "two ways" in note
     assert phases._looks(False, rows)[1] == phases._looks(True, [])[1] == ""
-    assert phases.without_unfreezing("progressive", False, [])["value"] == "thorough"
+    assert phases.without_unfreezing("progressive", False, []) == "thorough"
 
 
 def test_plan_redraws_a_mistake_as_a_sentence(section: PlanSection, values: Values, tmp_path: Path) -> None:

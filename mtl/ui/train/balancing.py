@@ -23,7 +23,7 @@ OPTIONS: dict[str, tuple[str, str, float, float]] = {
     "gamma": ("Gamma", "how much a low score counts", 0, 10),
     "smoothing": ("Smoothing", "share of the earlier score that is kept", 0, 0.99),
     "alpha": ("Alpha", "how strongly slow tasks are pulled along", 0, 10),
-    "learning_rate": ("Rate", "of the weights themselves", 0, 1),
+    "learning_rate": ("Rate of the weights", "they are learned with it", 0, 1),
     "caution": ("Caution", "how far from the mean step", 0, 0.99),
 }
 # which option belongs to which method, as the descriptions in mtl.config say

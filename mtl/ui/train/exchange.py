@@ -115,10 +115,13 @@ def wire(exchange: Exchange, data: DataSection, heads: Heads, fields: Mapping[st
         except UserError as error:
             return {exchange.answer: html.refusal(str(error))}
 
+    def understood(given: Mapping[Any, Any]) -> str:
+        return summary_of(data, given)
+
     loaded = exchange.load.upload(guarded(_text_of), exchange.load, exchange.pasted, **PRIVATE)
     filling: dict[str, Any] = {"fn": guarded(applied), "inputs": inputs, "outputs": outputs} | PRIVATE
     for filled in (loaded.success(**filling), exchange.apply.click(**filling)):
-        filled.success(guarded(lambda given: summary_of(data, given)), data.inputs, data.summary, **PRIVATE)
+        filled.success(guarded(understood), data.inputs, data.summary, **PRIVATE)
 
 
 def _text_of(path: str) -> str:

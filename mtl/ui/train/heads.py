@@ -96,11 +96,11 @@ def build() -> Heads:
         heading("Heads", "Each task has a head of its own; what is set here is for one of them.")
         with gr.Row(elem_classes="fields"):
             chosen = gr.Dropdown(
-                [], label="Head of", info=PREDICTS, interactive=True, elem_id="head", scale=3, min_width=180
+                [], label="Head of", info=PREDICTS, interactive=True, elem_id="head", scale=2, min_width=150
             )
             freeze = gr.Checkbox(
-                usual["freeze"], label="Freeze", info="it stays as it is", interactive=True, elem_id="head-freeze",
-                min_width=120,
+                usual["freeze"], label="Freeze this head", info="it stays as it is", interactive=True,
+                elem_id="head-freeze", min_width=140,
             )  # fmt: skip
         widgets = {"freeze": freeze} | _learning(usual) | _loss(usual) | _weights(usual)
         with gr.Accordion("Labels: order and merging", open=False):
@@ -208,7 +208,7 @@ def heads_html(given: Mapping[str, TaskConfig], known: Mapping[str, TaskConfig])
 def _words(task: TaskConfig) -> str:
     """Say what of a head is not as usual."""
     values = task.model_dump(mode="json", exclude_defaults=True)
-    words = {"labels": "labels in your order", "merge": f"{len(task.merge)} labels read as others", "freeze": "frozen"}
+    words = {"labels": "labels in your order", "merge": f"labels merged: {len(task.merge)}", "freeze": "frozen"}
     found = [
         words.get(name) or f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}"
         for name, value in values.items()

@@ -53,7 +53,12 @@ def sampling(defaults: Mapping[str, Any]) -> Fields:
     with gr.Row(elem_classes="fields"):
         path = f"{options}.temperature"
         fields[path] = number(
-            defaults[path], "Temperature", "1: in proportion; large: equally often", least=1, most=100, visible=False
+            defaults[path],
+            "Sampling temperature",
+            "1: in proportion; large: equally often",
+            least=1,
+            most=100,
+            visible=False,
         )
         path = f"{options}.final_exponent"
         fields[path] = number(

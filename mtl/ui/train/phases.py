@@ -7,17 +7,18 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import PRESET_HELP, PhaseConfig, Preset
+from mtl.config import PhaseConfig, Preset
 from mtl.ui import html
 from mtl.ui.context import guarded
 from mtl.ui.train.values import BOTH_PLANS, PHASES, PLAIN_PRESET, phase_row
 from mtl.ui.train.widgets import PRIVATE, heading, number
 
 UNFREEZING = "training.unfreezing"
-COLUMNS = ["epochs", "learn", "rate: layers", "rate: embeddings", "rate: heads", "decay"]
+COLUMNS = ["epochs", "learn", "layers", "embeddings", "heads", "decay"]
 HINT = (
     "The heads learn in every phase. Under learn, separated by commas: top.2 (the two uppermost layers), layer.5, "
-    "encoder, embeddings, everything. An empty cell is the rate above. The last phase lasts to the end."
+    "encoder, embeddings, everything. Under layers, embeddings and heads: their rates. What is empty is as set above. "
+    "The last phase lasts to the end."
 )
 # what a new row says: first the heads alone, then more and more
 NEXT = (
@@ -47,7 +48,7 @@ def build(defaults: Mapping[str, Any]) -> dict[str, Any]:
         fields[PHASES] = gr.Dataframe(
             [], headers=COLUMNS, datatype=["number", "str", "number", "number", "number", "number"], type="array",
             column_count=len(COLUMNS), interactive=True, show_label=False, elem_id="phases", buttons=[],
-            column_widths=["74px", "180px", "100px", "126px", "96px", "76px"],
+            column_widths=["76px", "118px", "76px", "112px", "72px", "72px"],
         )  # fmt: skip
         gr.HTML(f'<p class="hint">{html.escape(HINT)}</p>')
     on, rows = fields[UNFREEZING], fields[PHASES]
@@ -62,8 +63,8 @@ def _unfreezing(defaults: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="fields"):
         for name, label, info, least, most in (
             ("heads_epochs", "Heads alone", "epochs", 0, 1000),
-            ("layers", "Layers", "that join in a phase", 1, 1000),
-            ("epochs", "Epochs", "of a phase", 1, 1000),
+            ("layers", "Layers a phase", "that join, from the top", 1, 1000),
+            ("epochs", "Epochs a phase", "the last: to the end", 1, 1000),
         ):
             path = f"{UNFREEZING}.{name}"
             found[path] = number(defaults[path], label, info, least=least, most=most, whole=True)
@@ -94,4 +95,4 @@ def without_unfreezing(preset: Preset, unfreezing: bool, rows: Sequence[Sequence
     """Choose another preset when the box is cleared under the one that unfreezes: its numbers stay as they are."""
     if unfreezing or rows or preset != "progressive":
         return gr.skip()
-    return gr.update(value=PLAIN_PRESET, info=PRESET_HELP[PLAIN_PRESET])
+    return PLAIN_PRESET

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
-from mtl.config import PRESET_HELP, PRESETS, Preset, RunConfig, UnfreezingConfig
+from mtl.config import Preset, RunConfig, UnfreezingConfig
 from mtl.config_text import from_dict
 from mtl.errors import UserError
 from mtl.training.demands import check_installed
 from mtl.ui import picker
 from mtl.ui.context import AppContext, check_allowed, guarded
 from mtl.ui.live_plot import live_plot
-from mtl.ui.train import balancing, exchange, heads, options, phases
+from mtl.ui.train import balancing, basics, exchange, heads, options, phases
+from mtl.ui.train.basics import FREEZE, FRESH, START_FROM
 from mtl.ui.train.data import DataSection, data_values, understood_or_none
 from mtl.ui.train.exchange import Exchange
 from mtl.ui.train.heads import Heads
-from mtl.ui.train.planning import MINILM_LAYERS, layer_count
+from mtl.ui.train.planning import layer_count
 from mtl.ui.train.preview import Preview, preview
 from mtl.ui.train.values import HEADS, PHASES, to_form, to_values
-from mtl.ui.train.widgets import PRIVATE, number
+from mtl.ui.train.widgets import PRIVATE
 
 DEFAULTS = to_form(RunConfig())
-START_FROM, FREEZE, NAME = "training.start_from", "training.freeze", "encoder.name"
-FRESH = "nothing: the pretrained encoder and new heads"
+NAME = "encoder.name"
 # What a preset decides, in the order of the form; what is in the unfreezing follows.
 PRESET_FIELDS = (
     "epochs", "batch_size", "freeze", "embeddings_learning_rate", "encoder_learning_rate", "head_learning_rate",
@@ -71,7 +71,7 @@ def build(data: DataSection, looks: gr.State) -> PlanSection:
     section = PlanSection(data, looks)
     gr.HTML('<h2 class="step"><span>2</span> Plan</h2>')
     with gr.Column(elem_classes="groups stack"):
-        section.fields = _basic()
+        section.fields = basics.build(DEFAULTS)
     with gr.Accordion("Advanced", open=False, elem_id="advanced", elem_classes="groups"):
         section.heads = heads.build()
         section.fields |= _advanced(section.heads, data)
@@ -86,56 +86,6 @@ def build(data: DataSection, looks: gr.State) -> PlanSection:
     return section
 
 
-def _basic() -> dict[str, Any]:
-    """Lay out what most people look at."""
-    fields: dict[str, Any] = {
-        "training.preset": gr.Radio(
-            [(name.capitalize(), name) for name in PRESETS], value="balanced", label="Preset",
-            info=PRESET_HELP["balanced"], elem_id="preset",
-        ),
-        START_FROM: gr.Dropdown(
-            [(FRESH, "")], value="", label="Start from", info="a checkpoint whose encoder and heads are learnt on from",
-            allow_custom_value=True, interactive=True, elem_id="start-from",
-        ),
-        FREEZE: gr.Dropdown(
-            freeze_choices((), MINILM_LAYERS), value=DEFAULTS[FREEZE], multiselect=True, allow_custom_value=True,
-            interactive=True, label="Freeze", info="These parts stay exactly as they are. Empty: everything learns.",
-            elem_id="freeze",
-        ),
-    }  # fmt: skip
-    with gr.Row(elem_classes=["fields", "four"]):
-        for name, label, info in (
-            ("embeddings_learning_rate", "Rate: embeddings", EMBEDDINGS_INFO["balanced"]),
-            ("encoder_learning_rate", "Rate: layers", "peak, of the top layer"),
-            ("head_learning_rate", "Rate: heads", HEADS_INFO["balanced"]),
-            ("layer_decay", "Decay", "of the rate, layer by layer"),
-        ):
-            path = f"training.{name}"
-            fields[path] = number(DEFAULTS[path], label, info, most=1)
-    with gr.Row(elem_classes="fields"):
-        for name, label, info, least, most in (
-            ("epochs", "Epochs", "0: 100 steps or more", 0, 1000),
-            ("batch_size", "Batch size", "rows of a step", 1, 1024),
-            ("seed", "Seed", "same seed, same bits", 0, None),
-        ):
-            path = f"training.{name}"
-            fields[path] = number(DEFAULTS[path], label, info, least=least, most=most, whole=True)
-    return fields
-
-
-# what a rate of 0 means under each preset
-EMBEDDINGS_INFO = {
-    name: f"0: {values['embeddings_learning_rate']:g}"
-    if "embeddings_learning_rate" in values
-    else "0: a step below layer.0"
-    for name, values in PRESETS.items()
-}
-HEADS_INFO = {
-    name: f"0: {values['head_learning_rate']:g}" if "head_learning_rate" in values else "0: 1e-2 or 1e-3"
-    for name, values in PRESETS.items()
-}
-
-
 def _advanced(editor: Heads, data: DataSection) -> dict[str, Any]:
     """Lay out the rest, group by group."""
     fields = balancing.build(DEFAULTS, data, editor.widgets["final_loss_weight"])
@@ -148,22 +98,15 @@ def _advanced(editor: Heads, data: DataSection) -> dict[str, Any]:
     return fields | options.machine(DEFAULTS)
 
 
-def freeze_choices(tasks: Iterable[str], layers: int) -> list[str]:
-    """Name the parts that can be frozen, for the form."""
-    bottoms = [f"bottom.{count}" for count in range(1, layers + 1)]
-    return [
-        "everything", "encoder", "embeddings", *bottoms, *(f"layer.{number}" for number in range(layers)),
-        *(f"head.{task}" for task in tasks),
-    ]  # fmt: skip
-
-
 def _wire(section: PlanSection) -> None:
     """Wire what concerns the form alone."""
     fields, data, editor = section.fields, section.data, section.heads
     assert editor is not None
     preset, unfreezing = fields["training.preset"], fields[phases.UNFREEZING]
     filled = [fields[path] for path in section.preset_paths]
-    preset.input(guarded(lambda name: _preset_values(section, name)), preset, [preset, *filled], **PRIVATE)
+    preset.input(guarded(lambda name: _preset_values(section, name)), preset, filled, **PRIVATE)
+    zeros = [fields["training.embeddings_learning_rate"], fields["training.head_learning_rate"]]
+    preset.change(guarded(basics.preset_infos), preset, [preset, *zeros], **PRIVATE)
     unfreezing.input(phases.without_unfreezing, [preset, unfreezing, fields[PHASES]], preset, **PRIVATE)
     balanced, weights = fields["training.sampling_options.balance_task"], fields["data.weight_column"]
     data.task_columns.change(
@@ -174,7 +117,7 @@ def _wire(section: PlanSection) -> None:
     )
     gr.on(
         [fields[NAME].blur, fields[NAME].submit],
-        guarded(lambda name, tasks: gr.update(choices=freeze_choices(tasks or (), layer_count(name)))),
+        guarded(lambda name, tasks: gr.update(choices=basics.freeze_choices(tasks or (), layer_count(name)))),
         [fields[NAME], data.task_columns],
         fields[FREEZE],
         **PRIVATE,
@@ -184,12 +127,7 @@ def _wire(section: PlanSection) -> None:
 def _preset_values(section: PlanSection, preset: Preset) -> list[Any]:
     """Fill the form with a preset; phases of one's own are a plan too, so they go."""
     form = to_form(from_dict({"training": {"preset": preset}}))
-    infos = {"embeddings_learning_rate": EMBEDDINGS_INFO[preset], "head_learning_rate": HEADS_INFO[preset]}
-    updates: list[Any] = [gr.update(info=PRESET_HELP[preset])]
-    for path in section.preset_paths:
-        info = infos.get(path.removeprefix("training."))
-        updates.append(gr.update(value=form[path], info=info) if info else gr.update(value=form[path]))
-    return updates
+    return [form[path] for path in section.preset_paths]
 
 
 def _tasks_changed(section: PlanSection, given: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -200,7 +138,7 @@ def _tasks_changed(section: PlanSection, given: Mapping[Any, Any]) -> dict[Any, 
     facts = heads.facts_of(tasks, understood)
     columns = list(understood.table.headers) if understood else []
     return editor.filled(tasks, editor.values(given), facts, given[editor.chosen] or "") | {
-        fields[FREEZE]: gr.update(choices=freeze_choices(tasks, layer_count(given[fields[NAME]]))),
+        fields[FREEZE]: gr.update(choices=basics.freeze_choices(tasks, layer_count(given[fields[NAME]]))),
         fields["training.sampling_options.balance_task"]: gr.update(choices=[(options.ALL_TASKS, ""), *tasks]),
         fields["data.weight_column"]: gr.update(choices=[(options.NO_COLUMN, ""), *columns]),
     }

@@ -196,7 +196,7 @@ def head_widgets(values: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: getattr(task, name) for name in TaskConfig.model_fields if name != "kind"}
     return shown | {
         "labels": list(task.labels or ()),
-        "merge": [[label, into] for label, into in task.merge.items()],
+        "merge": [[label, into] for label, into in task.merge.items()] or [["", ""]],
         "learning_rate": task.learning_rate or 0,
         "schedule": task.schedule or "",
         "main_score": task.main_score or "",
