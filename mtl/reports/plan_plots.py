@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from mtl.reports.plots import NEUTRAL, Figure, _figure
@@ -15,7 +16,7 @@ from mtl.reports.plots import NEUTRAL, Figure, _figure
 SCALE = [[0, "#453781"], [0.38, "#3a6ea8"], [0.62, "#6cc5ab"], [1, "#f6d55c"]]
 FROZEN = "rgba(127,135,149,.14)"
 BARS = {"trainable": "#0072b2", "cost": NEUTRAL}
-LONGEST_NAME, MOST_ROWS = 16, 20
+LONGEST_NAME, MOST_ROWS, MOST_EPOCHS = 16, 20, 120
 # what a number in a cell and the names beside the map take; a narrower plot leaves the numbers out
 CELL_PIXELS, NAME_PIXELS = 35, 122
 FRAME = "rgba(127,135,149,.7)"
@@ -33,12 +34,18 @@ def plan_map(plan: Mapping[str, Any]) -> Figure:
     epochs, parts = plan.get("epochs", []), [part["name"] for part in plan.get("components", [])]
     if not epochs or not parts:
         return _figure([], "epoch", "")
+    changes = [now["epoch"] for before, now in pairwise(epochs) if before["phase"] != now["phase"]]
+    every = -(-len(epochs) // MOST_EPOCHS)
+    epochs = epochs[::every]
     numbers = [epoch["epoch"] for epoch in epochs]
     rates = [[epoch["middle_rates"].get(part, 0.0) for epoch in epochs] for part in parts]
     hovers = [[_hover(part, epoch) for epoch in epochs] for part in parts]
     shared = {"x": numbers, "y": _labels(parts), "customdata": hovers, "hovertemplate": "%{customdata}<extra></extra>"}
-    traces = [_frozen(rates, shared), _learning(rates, shared), *_bars(plan, numbers)]
-    figure = _laid_out(traces, numbers, [epoch["phase"] for epoch in epochs])
+    total = sum(part["parameters"] for part in plan["components"])
+    traces = [_frozen(rates, shared), _learning(rates, shared), *_bars(epochs, total)]
+    figure = _laid_out(traces, numbers, changes)
+    if every > 1:
+        figure["layout"]["xaxis"]["title"]["text"] = f"epoch, one in {every} is drawn"
     figure["layout"]["coloraxis"] = _scale(rates)
     figure["layout"]["meta"] = {"room": CELL_PIXELS * len(numbers) + NAME_PIXELS}
     return figure
@@ -98,10 +105,8 @@ def _scale(rates: Sequence[Sequence[float]]) -> dict[str, Any]:
     }
 
 
-def _bars(plan: Mapping[str, Any], numbers: Sequence[int]) -> list[dict[str, Any]]:
+def _bars(epochs: Sequence[Mapping[str, Any]], total: int) -> list[dict[str, Any]]:
     """Draw what share of the weights learns, and what an epoch costs."""
-    total = max(1, sum(part["parameters"] for part in plan["components"]))
-    epochs = plan["epochs"]
     values = {
         "trainable": [epoch["trainable"] / total for epoch in epochs],
         "cost": [epoch["cost"] for epoch in epochs],
@@ -113,7 +118,7 @@ def _bars(plan: Mapping[str, Any], numbers: Sequence[int]) -> list[dict[str, Any
     return [
         {
             "type": "bar",
-            "x": list(numbers),
+            "x": [epoch["epoch"] for epoch in epochs],
             "y": [round(value, 4) for value in values[name]],
             "xaxis": "x",
             "yaxis": axis,
@@ -126,14 +131,14 @@ def _bars(plan: Mapping[str, Any], numbers: Sequence[int]) -> list[dict[str, Any
     ]
 
 
-def _laid_out(traces: list[dict[str, Any]], numbers: Sequence[int], phases: Sequence[int]) -> Figure:
-    """Put the map above the bars, and a line between two phases."""
+def _laid_out(traces: list[dict[str, Any]], numbers: Sequence[int], changes: Sequence[int]) -> Figure:
+    """Put the map above the bars, and a line where a phase begins."""
     figure = _figure(traces, "epoch", "", {"type": "category", "automargin": True, "showgrid": False})
     layout = figure["layout"]
     axis = {"gridcolor": "rgba(127,135,149,.22)", "zeroline": False, "linecolor": "rgba(127,135,149,.4)"}
     bar = {**axis, "range": [0, 1.05], "tickvals": [0, 1], "ticktext": ["0", "100 %"], "tickfont": {"size": 10}}
     layout["xaxis"] |= {
-        "dtick": max(1, -(-len(numbers) // 12)),
+        "dtick": max(1, -(-numbers[-1] // 12)),
         "tick0": numbers[0],
         "range": [numbers[0] - 0.5, numbers[-1] + 0.5],
         "showgrid": False,
@@ -148,7 +153,6 @@ def _laid_out(traces: list[dict[str, Any]], numbers: Sequence[int], phases: Sequ
         _caption("weights that learn", 0.31),
         _caption("work of an epoch", 0.12),
     ]
-    changes = [n for n, before, now in zip(numbers[1:], phases, phases[1:], strict=False) if before != now]
     layout["shapes"] = [
         {
             "type": "line",

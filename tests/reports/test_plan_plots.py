@@ -74,6 +74,15 @@ def test_plan_map_is_a_figure_that_plotly_accepts_and_json_can_hold(training: di
     assert axis["showscale"] == (training.get("freeze") is None)
 
 
+def test_plan_map_of_a_long_run_stays_small_and_keeps_its_phases() -> None:
+    figure = plan_map(planned(preset="progressive", epochs=1000))
+    assert figure["data"][1]["x"][:2] == [1, 10]
+    assert figure["data"][2]["x"] == figure["data"][1]["x"]
+    assert [line["x0"] for line in figure["layout"]["shapes"]] == [2.5, 4.5, 6.5]
+    assert "one in 9" in figure["layout"]["xaxis"]["title"]["text"]
+    assert len(json.dumps(figure)) < 400_000
+
+
 def test_plan_map_needs_room_for_its_numbers() -> None:
     few, many = (plan_map(planned(epochs=count))["layout"]["meta"]["room"] for count in (3, 30))
     assert few < 330 < 1000 < many, "three epochs have their numbers on a phone, thirty nowhere"
