@@ -43,7 +43,12 @@ FREEZINGS: dict[str, list[str]] = {
     "bottom 4 layers": ["training.freeze=bottom.4"],
     "nothing": ["training.freeze=nothing"],
     "nothing, stay_close 1": ["training.freeze=nothing", "training.stay_close=1"],
-    "progressive": ["training.preset=progressive"],
+    "progressive": [
+        "training.preset=progressive",
+        "training.epochs=5",
+        "training.unfreezing.heads_epochs=1",
+        "training.unfreezing.epochs=1",
+    ],
     "encoder (frozen)": ["training.preset=frozen"],
 }
 DRAWS = 2_000
@@ -96,8 +101,14 @@ def main() -> None:
 
 def frozen(config: RunConfig, settings: list[str], seed: int) -> RunConfig:
     """Change what is frozen; a preset brings its own epochs and rates."""
-    own = {"epochs": None, "freeze": None, "encoder_learning_rate": None, "embeddings_learning_rate": None,
-           "layer_decay": None, "patience": None}
+    own = {
+        "epochs": None,
+        "freeze": None,
+        "encoder_learning_rate": None,
+        "embeddings_learning_rate": None,
+        "layer_decay": None,
+        "patience": None,
+    }
     values = config.training.model_dump() | {"seed": seed}
     if any("preset" in setting for setting in settings):
         values |= own

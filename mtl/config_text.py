@@ -149,22 +149,24 @@ def _yaml_lines(section: Section, indent: int) -> list[str]:
         elif name == "tasks" and value:
             lines += ["", f"{pad}# {field.description}", f"{pad}{name}:"]
             for task, task_config in value.items():
-                lines += [f"{pad}  {_key(task)}:", *_yaml_lines(task_config, indent + 2)]
+                lines += [f"{pad}  {key_text(task)}:", *_yaml_lines(task_config, indent + 2)]
         else:
-            lines += [*([""] if indent == 0 else []), f"{pad}{name}: {_scalar(value)}  # {field.description}"]
+            lines += [*([""] if indent == 0 else []), f"{pad}{name}: {scalar(value)}  # {field.description}"]
     return lines
 
 
-def _key(name: str) -> str:
+def key_text(name: str) -> str:
     """Write a key; YAML wants a long one marked by `?` and its colon on a line of its own."""
-    text = _scalar(name)
+    text = scalar(name)
     return text if len(text) < 120 else f"? {text}\n  "
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
+    """Write a value in one line."""
     if isinstance(value, tuple):
         value = [part.model_dump(exclude_defaults=True) if isinstance(part, Section) else part for part in value]
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10**9)
+    options = {"default_flow_style": True, "allow_unicode": True, "width": 10**9, "sort_keys": False}
+    text: str = yaml.dump(value, Dumper=_Dumper, **options)
     return text.removesuffix("\n").removesuffix("...").removesuffix("\n")
 
 

@@ -12,7 +12,7 @@ from mtl.config_text import override
 from mtl.data.batching import IGNORE_INDEX, Batch
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel, build_model
-from mtl.training.loop import tokenised
+from mtl.training.evaluation import tokenised
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl.config import RunConfig, Section, TaskConfig
-from mtl.config_text import _key, _scalar
+from mtl.config_text import key_text, scalar
 
 NOTHING = "# Every setting is the default.\n"
 
@@ -55,8 +55,8 @@ def differing_yaml(config: RunConfig) -> str:
         shared = next((i for i, (a, b) in enumerate(zip(before, sections, strict=False)) if a != b), None)
         start = min(len(before), len(sections)) if shared is None else shared
         for depth in range(start, len(sections)):
-            lines += [*([""] if lines and not depth else []), f"{'  ' * depth}{_key(sections[depth])}:"]
-        lines.append(f"{'  ' * len(sections)}{_key(name)}: {as_scalar(setting.value)}  # {setting.about}")
+            lines += [*([""] if lines and not depth else []), f"{'  ' * depth}{key_text(sections[depth])}:"]
+        lines.append(f"{'  ' * len(sections)}{key_text(name)}: {as_scalar(setting.value)}  # {setting.about}")
         before = tuple(sections)
     return "\n".join(lines) + "\n" if lines else NOTHING
 
@@ -97,4 +97,4 @@ def as_scalar(value: Any) -> str:
     if isinstance(value, float):
         mantissa, _, exponent = repr(value).partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}" if exponent else mantissa
-    return _scalar(value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value)
+    return scalar(value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value)
