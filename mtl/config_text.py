@@ -165,8 +165,9 @@ def scalar(value: Any) -> str:
     """Write a value in one line."""
     if isinstance(value, tuple):
         value = [part.model_dump(exclude_defaults=True) if isinstance(part, Section) else part for part in value]
-    options = {"default_flow_style": True, "allow_unicode": True, "width": 10**9, "sort_keys": False}
-    text: str = yaml.dump(value, Dumper=_Dumper, **options)
+    text = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False
+    )  # fmt: skip
     return text.removesuffix("\n").removesuffix("...").removesuffix("\n")
 
 

@@ -212,13 +212,20 @@ def _deal(
             room[side] -= len(members[group])
             for lack in lacks[group]:
                 lack[side] -= 1
-    plain = [group for group, side in enumerate(sides) if side < 0]  # annotated, and nothing in it to be spread
+    _deal_plain(sides, members, room, open_sides, rng)
+    return sides
+
+
+def _deal_plain(
+    sides: list[int], members: list[list[int]], room: list[float], open_sides: list[int], rng: random.Random
+) -> None:
+    """Deal out the groups that are left: annotated, and nothing in them that could be spread."""
+    plain = [group for group, side in enumerate(sides) if side < 0]
     rng.shuffle(plain)
     for group in plain:
         side = max(open_sides, key=room.__getitem__)
         sides[group] = side
         room[side] -= len(members[group])
-    return sides
 
 
 def count_leaks(groups: Sequence[int], split: Split) -> int:
