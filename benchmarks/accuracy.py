@@ -50,7 +50,8 @@ from transformers.utils import logging as transformers_logging
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
 from benchmarks.intervals import mean_interval
-from mtl.config import DEFAULT_ENCODER, RunConfig, task_specs
+from mtl.choices import DEFAULT_ENCODER
+from mtl.config import RunConfig, task_specs
 from mtl.config_text import from_dict
 from mtl.data.batching import IGNORE_INDEX, by_token_budget, pad, tokenise
 from mtl.data.preparing import cut, prepare

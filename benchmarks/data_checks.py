@@ -30,7 +30,8 @@ from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
-from mtl.config import DEFAULT_ENCODER, RunConfig
+from mtl.choices import DEFAULT_ENCODER
+from mtl.config import RunConfig
 from mtl.config_text import from_dict
 from mtl.data.preparing import Understood, understand_table
 from mtl.data.profile import profile

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mtl.config import SCORE_NAMES
+from mtl.choices import SCORE_NAMES
 
 if TYPE_CHECKING:
     from mtl.config import RunConfig

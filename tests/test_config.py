@@ -11,9 +11,10 @@ import yaml
 from hypothesis import given, settings
 from pydantic import BaseModel
 
-from mtl import config as module
+from mtl import choices as module
+from mtl import config as config_module
+from mtl.choices import PRESETS
 from mtl.config import (
-    PRESETS,
     DataConfig,
     EncoderConfig,
     ReadingConfig,
@@ -712,7 +713,7 @@ def test_config_delimiters_and_quotes_are_those_that_are_read() -> None:
     assert get_args(module.Quote) == tuple(QUOTES)
 
 
-SECTIONS = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Section)]
+SECTIONS = [value for value in vars(config_module).values() if isinstance(value, type) and issubclass(value, Section)]
 
 
 @pytest.mark.parametrize("section", SECTIONS)

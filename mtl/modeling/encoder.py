@@ -25,8 +25,8 @@ from sentence_transformers.sentence_transformer.modules.layer_norm import LayerN
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from mtl.config import DEFAULT_ENCODER
-from mtl.config import Pooling as PoolingName
+from mtl.choices import DEFAULT_ENCODER
+from mtl.choices import Pooling as PoolingName
 from mtl.errors import CheckpointError
 from mtl.modeling.pooling import POOLINGS
 

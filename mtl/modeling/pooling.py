@@ -10,7 +10,7 @@ from sentence_transformers.base.modules.module import Module
 from sentence_transformers.sentence_transformer.modules.pooling import Pooling
 from torch import nn
 
-from mtl.config import Pooling as PoolingName
+from mtl.choices import Pooling as PoolingName
 
 HUB_OPTIONS = frozenset({"subfolder", "token", "cache_folder", "revision", "local_files_only"})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl.config import SCORE_NAMES
+from mtl.choices import SCORE_NAMES
 
 Figure = dict[str, Any]
 History = Sequence[dict[str, Any]]

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mtl.config import SCORE_NAMES, Score
+from mtl.choices import SCORE_NAMES, Score
 from mtl.reports.plots import COLOURS, History, epochs, shorten, steps, thin
 from mtl.reports.test_plots import MOST_WRITTEN, reliability_diagram, row_shares
 from mtl.reports.training_plots import rate_curves, weight_curves

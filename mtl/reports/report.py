@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mtl.config import SCORES
+from mtl.choices import SCORES
 from mtl.data.reading import Table
 from mtl.data.splitting import Examples
 from mtl.modeling.heads import EntityPrediction

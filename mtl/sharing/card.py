@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from mtl.config import DEFAULT_ENCODER, SCORE_NAMES, SCORES, RunConfig, TaskConfig
+from mtl.choices import DEFAULT_ENCODER, SCORE_NAMES, SCORES
+from mtl.config import RunConfig, TaskConfig
 from mtl.data import entities
 from mtl.inference.predictor import Predictor
 from mtl.modeling.heads import token_classification

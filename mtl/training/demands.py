@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from mtl.config import WEIGHTING_EXTRAS, Weighting
+from mtl.choices import WEIGHTING_EXTRAS, Weighting
 from mtl.errors import ConfigError
 
 TORCHJD = "0.18.0"

@@ -15,7 +15,8 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 from torch import Tensor
 
-from mtl.config import SCORES, RunConfig, TaskConfig
+from mtl.choices import SCORES
+from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import IGNORE_INDEX, Batch
 from mtl.data.entities import Span
 from mtl.modeling.heads import EntityPrediction
@@ -33,7 +34,7 @@ class Evaluation:
     Attributes:
         loss: Weighted sum of the tasks' losses.
         losses: Mean loss over the labelled texts, for entities over the labelled tokens.
-        scores: Each from 0 to 1; which there are depends on the kind (`mtl.config.SCORES`).
+        scores: Each from 0 to 1; which there are depends on the kind (`mtl.choices.SCORES`).
         counts: Labelled examples.
         main: The score that counts.
         logits: Kept on request. Classes: of all texts in their order, shape (N, C). Entities: of the labelled

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from mtl.config import PhaseConfig, RunConfig, Schedule
+from mtl.choices import Schedule
+from mtl.config import PhaseConfig, RunConfig
 from mtl.tasks import TaskSpec
 from mtl.training.components import fresh_parts, frozen_parts, peak_rates, resolve_learning
 from mtl.training.schedules import rate_factor

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from mtl.config import WEIGHTING_HELP, RunConfig
+from mtl.choices import WEIGHTING_HELP
+from mtl.config import RunConfig
 from mtl.data.reading import is_missing
 from mtl.data.splitting import Splits
 from mtl.errors import CheckpointError, ConfigError, DataError

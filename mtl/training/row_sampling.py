@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mtl.config import RowSampling
+from mtl.choices import RowSampling
 from mtl.data.batching import BUCKET_BATCHES, shuffled_buckets
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mtl.config import Schedule
+from mtl.choices import Schedule
 
 SCHEDULES: dict[Schedule, Callable[[float], float]] = {
     "linear": lambda progress: 1.0 - progress,

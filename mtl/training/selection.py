@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mtl.config import PhasePatience, Selection
+from mtl.choices import PhasePatience, Selection
 from mtl.training.metrics import Evaluation
 from mtl.training.plan import RatePlan
 

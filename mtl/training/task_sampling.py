@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl.config import Sampling
+from mtl.choices import Sampling
 
 FLOOR = 0.05  # the weakness of a task that is solved, so that it is not forgotten
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from mtl.config import DEFAULT_ENCODER, RunConfig
+from mtl.choices import DEFAULT_ENCODER
+from mtl.config import RunConfig
 from mtl.errors import CheckpointError, ConfigError, DataError, LimitError, UserError
 from mtl.runs.queue import RunQueue
 from mtl.runs.store import STARTER, Run, RunStore

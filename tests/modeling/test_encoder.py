@@ -16,7 +16,8 @@ from tokenizers import ByteLevelBPETokenizer, SentencePieceUnigramTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from mtl.config import DEFAULT_ENCODER, RunConfig, task_specs
+from mtl.choices import DEFAULT_ENCODER
+from mtl.config import RunConfig, task_specs
 from mtl.config_text import override
 from mtl.data.splitting import Splits
 from mtl.errors import CheckpointError

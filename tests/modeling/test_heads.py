@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtl.config import HEAD_HELP, SCORES, HeadShape, Loss
+from mtl.choices import HEAD_HELP, SCORES, HeadShape, Loss
 from mtl.data.batching import IGNORE_INDEX, Encoding
 from mtl.errors import DataError
 from mtl.modeling.heads import HEADS, LOSSES, ClassificationHead, EntityPrediction, Head, Prediction

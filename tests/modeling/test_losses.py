@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtl.config import CLASS_WEIGHTS_HELP, LOSS_HELP, ClassWeights, Loss
+from mtl.choices import CLASS_WEIGHTS_HELP, LOSS_HELP, ClassWeights, Loss
 from mtl.data.batching import IGNORE_INDEX
 from mtl.modeling.heads.losses import LOSSES, WEIGHERS, weights_of_classes
 

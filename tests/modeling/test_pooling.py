@@ -6,7 +6,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from mtl.config import POOLING_HELP, Pooling
+from mtl.choices import POOLING_HELP, Pooling
 from mtl.data.batching import pad, tokenise
 from mtl.modeling.encoder import load_encoder
 from mtl.modeling.multitask import MultiTaskModel

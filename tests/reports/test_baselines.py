@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from mtl.config import SCORES
+from mtl.choices import SCORES
 from mtl.data.entities import Span
 from mtl.data.splitting import Examples
 from mtl.modeling.heads import EntityPrediction

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from mtl.config import SCORES
+from mtl.choices import SCORES
 from mtl.reports import bootstrap
 from mtl.reports.bootstrap import class_intervals, entity_intervals
 from mtl.training.metrics import class_scores

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mtl.config import RunConfig, Sampling
+from mtl.choices import Sampling
+from mtl.config import RunConfig
 from mtl.data.splitting import Examples
 from mtl.reports import exposure as module
 from mtl.reports.exposure import Exposure, Frequency, what_if

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtl.config import SCORES
+from mtl.choices import SCORES
 from mtl.data.entities import Span, read_entities
 from mtl.data.reading import Table
 from mtl.data.splitting import Examples

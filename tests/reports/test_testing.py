@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import classification_report, confusion_matrix
 from torch import Tensor
 
-from mtl.config import SCORES
+from mtl.choices import SCORES
 from mtl.data.batching import IGNORE_INDEX
 from mtl.data.entities import Span
 from mtl.data.splitting import Examples

@@ -10,7 +10,8 @@ from typing import get_args
 import pytest
 import torch
 
-from mtl.config import CurriculumConfig, RowSampling, RunConfig, Sampling, Weighting, task_specs
+from mtl.choices import RowSampling, Sampling, Weighting
+from mtl.config import CurriculumConfig, RunConfig, task_specs
 from mtl.config_text import override
 from mtl.data.preparing import cut, prepare
 from mtl.data.reading import Table

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from nervaluate import Evaluator
 
-from mtl.config import SCORES
+from mtl.choices import SCORES
 from mtl.data.entities import Span
 from mtl.modeling.heads import Entity, EntityPrediction
 from mtl.training.entity_scores import entity_scores, entity_scores_by_type

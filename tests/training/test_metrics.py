@@ -6,7 +6,8 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtl.config import SCORES, RunConfig, TaskConfig
+from mtl.choices import SCORES
+from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import IGNORE_INDEX, Batch, Encoding
 from mtl.data.entities import Span
 from mtl.modeling.heads import Entity, EntityPrediction

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.config import RunConfig, Sampling
+from mtl.choices import Sampling
+from mtl.config import RunConfig
 from mtl.training.row_sampling import draw_batches, draw_copies
 from mtl.training.sampling import Draw, build_sampler
 

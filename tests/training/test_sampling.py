@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtl.config import RowSampling, RunConfig, Sampling
+from mtl.choices import RowSampling, Sampling
+from mtl.config import RunConfig
 from mtl.data.batching import shuffled_buckets
 from mtl.errors import ConfigError, DataError
 from mtl.tasks import task_keys

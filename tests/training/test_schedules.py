@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from mtl.config import SCHEDULE_HELP, Schedule
+from mtl.choices import SCHEDULE_HELP, Schedule
 from mtl.training.schedules import SCHEDULES, rate_factor
 
 

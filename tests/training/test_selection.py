@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mtl.config import PhasePatience, Selection
+from mtl.choices import PhasePatience, Selection
 from mtl.training.metrics import Evaluation
 from mtl.training.selection import Choice, Chooser
 from tests.training.test_plan import planned

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl import config
+from mtl import choices
 from mtl.config import RunConfig
 from mtl.errors import ConfigError
 from mtl.tasks import TaskSpec
@@ -24,8 +24,8 @@ PRIORS = {"topic": 0.5, "mood": 2.0, "slots": 3.0}
 
 
 def test_weighting_registry_holds_every_choice_of_the_configuration() -> None:
-    assert list(WEIGHTINGS) == list(get_args(config.Weighting))
-    assert set(config.WEIGHTING_EXTRAS) <= set(WEIGHTINGS)
+    assert list(WEIGHTINGS) == list(get_args(choices.Weighting))
+    assert set(choices.WEIGHTING_EXTRAS) <= set(WEIGHTINGS)
 
 
 def test_weighting_needs_a_resolved_configuration() -> None:
@@ -225,7 +225,7 @@ def test_weighting_costs_are_those_of_one_pass_or_one_for_each_task() -> None:
     assert cost("pcgrad", 1, clip_per_task=False) == 1
 
 
-@pytest.mark.parametrize("name", config.WEIGHTING_EXTRAS)
+@pytest.mark.parametrize("name", choices.WEIGHTING_EXTRAS)
 def test_weighting_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demands, "find_spec", lambda module: None if module == "cvxpy" else object())
     with pytest.raises(ConfigError) as raised:

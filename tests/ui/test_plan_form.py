@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from mtl.config import PRESETS, WEIGHTING_EXTRAS, Preset, RunConfig, resolve
+from mtl.choices import PRESETS, WEIGHTING_EXTRAS, Preset
+from mtl.config import RunConfig, resolve
 from mtl.config_text import from_dict
 from mtl.errors import ConfigError
 from mtl.runs.store import RunStore

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mtl.config import PRESETS, SCORES, PhaseConfig, Preset, RunConfig, Section, TaskConfig, Weighting, resolve
+from mtl.choices import PRESETS, SCORES, Preset, Weighting
+from mtl.config import PhaseConfig, RunConfig, Section, TaskConfig, resolve
 from mtl.config_text import from_dict, override, read_yaml, to_yaml
 from mtl.errors import ConfigError
 from mtl.ui.train.as_text import command, command_settings, differing, differing_yaml

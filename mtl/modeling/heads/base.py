@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.config import ClassWeights, HeadShape, Loss
+from mtl.choices import ClassWeights, HeadShape, Loss
 from mtl.data.batching import Encoding
 from mtl.modeling.heads.losses import LOSSES, weights_of_classes
 

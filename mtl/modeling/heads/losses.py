@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtl.config import ClassWeights, Loss
+from mtl.choices import ClassWeights, Loss
 from mtl.data.batching import IGNORE_INDEX
 
 BETA = 0.999  # of the effective number of samples

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from mtl.choices import Weighting as WeightingName
 from mtl.config import RunConfig, TaskConfig
-from mtl.config import Weighting as WeightingName
 from mtl.tasks import TaskSpec
 from mtl.training.demands import check_installed, cost
 from mtl.training.weighting.base import TaskWeights, Weighting

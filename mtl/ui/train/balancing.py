@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import WEIGHTING_EXTRAS, WEIGHTING_HELP, Weighting, WeightingOptions
+from mtl.choices import WEIGHTING_EXTRAS, WEIGHTING_HELP, Weighting
+from mtl.config import WeightingOptions
 from mtl.errors import ConfigError
 from mtl.training.demands import check_installed, cost
 from mtl.ui import html

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import PRESET_HELP, PRESETS, Preset
+from mtl.choices import PRESET_HELP, PRESETS, Preset
 from mtl.reports.plan_plots import short_rate
 from mtl.ui.train.planning import MINILM_LAYERS
 from mtl.ui.train.widgets import number

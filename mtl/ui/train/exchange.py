@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import DELIMITER_NAMES, QUOTE_NAMES, RunConfig
+from mtl.choices import DELIMITER_NAMES, QUOTE_NAMES
+from mtl.config import RunConfig
 from mtl.config_text import MAX_YAML_BYTES, from_dict, read_yaml, to_yaml
 from mtl.data.profile import profile
 from mtl.errors import ConfigError, UserError

@@ -8,15 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import (
-    CLASS_WEIGHTS_HELP,
-    HEAD_HELP,
-    LOSS_HELP,
-    SCHEDULE_HELP,
-    SCORE_NAMES,
-    SCORES,
-    TaskConfig,
-)
+from mtl.choices import CLASS_WEIGHTS_HELP, HEAD_HELP, LOSS_HELP, SCHEDULE_HELP, SCORE_NAMES, SCORES
+from mtl.config import TaskConfig
 from mtl.data.preparing import Understood
 from mtl.tasks import TaskKind
 from mtl.ui import html

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import (
+from mtl.choices import (
     DEFAULT_ENCODER,
     OPTIMIZER_HELP,
     PHASE_PATIENCE_HELP,

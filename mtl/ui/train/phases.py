@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import PhaseConfig, Preset
+from mtl.choices import Preset
+from mtl.config import PhaseConfig
 from mtl.ui import html
 from mtl.ui.context import guarded
 from mtl.ui.train.values import BOTH_PLANS, PHASES, PLAIN_PRESET, phase_row

@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.config import Preset, RunConfig, UnfreezingConfig
+from mtl.choices import Preset
+from mtl.config import RunConfig, UnfreezingConfig
 from mtl.config_text import from_dict
 from mtl.errors import UserError
 from mtl.training.demands import check_installed

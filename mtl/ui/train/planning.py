@@ -8,15 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl.config import (
-    DEFAULT_ENCODER,
-    DataConfig,
-    EncoderConfig,
-    RunConfig,
-    TaskConfig,
-    TrainingConfig,
-    task_specs,
-)
+from mtl.choices import DEFAULT_ENCODER
+from mtl.config import DataConfig, EncoderConfig, RunConfig, TaskConfig, TrainingConfig, task_specs
 from mtl.config_text import load_config
 from mtl.data.preparing import Division, Prepared, Understood, read_weights
 from mtl.data.reading import is_missing

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.config import SCORES, TrainingConfig
+from mtl.choices import SCORES
+from mtl.config import TrainingConfig
 from mtl.reports.diagnosis import diagnose
 from mtl.reports.plots import History, epochs, main_scores, score_name, steps
 from mtl.runs.progress import duration, progress

@@ -11,12 +11,11 @@ from typing import Any
 
 import yaml
 
+from mtl.choices import PRESETS, Preset
 from mtl.config import (
-    PRESETS,
     CurriculumConfig,
     EncoderConfig,
     PhaseConfig,
-    Preset,
     RunConfig,
     SamplingOptions,
     TaskConfig,
