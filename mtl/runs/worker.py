@@ -69,10 +69,10 @@ def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None =
     """
     lease = FileLock(run.path / "lease")
     try:
-        lease.acquire(timeout=0)
+        held = lease.acquire(timeout=0)
     except Timeout:
         raise CheckpointError("This run is already being trained by another process.") from None
-    with lease:
+    with held:  # not the lock itself, which would be taken twice and let go once
         if stop.may_exit:
             threading.Thread(target=_watch_start, args=(run, stop), daemon=True).start()
         try:

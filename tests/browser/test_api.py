@@ -47,7 +47,7 @@ def test_api_answers_with_the_shipped_checkpoint(client: Client) -> None:
     assert [answer["label"] for answer in client.predict(texts, api_name="/topic")] == ["sports", "politics"]
     assert client.predict("We loved every minute.", api_name="/sentiment")[0]["label"] == "positive"
     answer = client.predict("We loved every minute of the concert.", api_name="/predict")
-    assert set(answer) == {"topic", "sentiment"}
+    assert set(answer) == {"topic", "sentiment", "entities"}
     assert sum(answer["topic"]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert client.predict(texts, api_name="/embed")["shape"] == [2, 384]
     compared = client.predict(["I cannot log in."], ["The soup is cold.", "My password fails."], api_name="/similarity")
@@ -71,7 +71,7 @@ def test_api_runs_to_the_end_and_the_new_checkpoint_answers(client: Client) -> N
     run = client.predict(handle_file(SAMPLE), config, api_name="/start_run")
     status = _wait(client, run, {"done", "failed", "stopped", "diverged", "interrupted"})
     assert status["state"] == "done", status
-    assert set(status["test"]) == {"topic", "sentiment"}
+    assert set(status["test"]) == {"topic", "sentiment", "entities"}
     answer = client.predict("We loved it.", "", run["run"], run["token"], api_name="/sentiment")
     assert set(answer[0]["probabilities"]) == {"negative", "neutral", "positive"}
 

@@ -65,7 +65,7 @@ def test_page_trains_on_the_sample_and_every_tab_answers_with_the_new_checkpoint
     assert "starter" in page.input_value("#checkpoint input")
     _choose_sample(page)
     page.get_by_label("Frozen", exact=True).check()
-    page.wait_for_function("() => document.querySelector('#trainable').innerText.includes('0.00 M')")
+    page.wait_for_function("() => document.querySelector('#trainable').innerText.includes('0.01 M')")
     page.click("#start", click_count=2)  # a double click starts one run
     _wait_for_points(page)
     assert page.is_disabled("#start")
@@ -101,7 +101,7 @@ def _every_tab_answers(page: Any) -> None:
     page.locator("#predict-text textarea").fill("The orchestra played beautifully.")
     page.click("#predict-go")
     page.wait_for_selector("#predict-answer .answer")
-    assert page.locator("#predict-answer h3").all_inner_texts() == ["topic", "sentiment"]
+    assert page.locator("#predict-answer h3").all_inner_texts() == ["topic", "sentiment", "entities"]
     _go_to(page, "Embeddings")
     page.locator("#embed-texts textarea").fill("one text\nanother text\na third one")
     page.click("#embed-go")
@@ -225,10 +225,12 @@ def test_page_predicts_a_whole_file_row_for_row(open_page: OpenPage, tmp_path: P
         "topic_confidence",
         "sentiment_predicted",
         "sentiment_confidence",
+        "entities_predicted",
+        "entities_confidence",
     ]
     assert len(rows) == 32
     assert [row[2] for row in rows[1:31]] == ["sports"] * 30
-    assert rows[31] == ["30", "", "", "", "", ""]
+    assert rows[31] == ["30", *[""] * 7]
 
 
 def _choose(page: Any, dropdown: str, option: str) -> None:
