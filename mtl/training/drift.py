@@ -17,7 +17,8 @@ from mtl.data.batching import by_token_budget, pad, tokenise
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel, embedding_size
 
-MOST_ANCHORS = 128
+LEAST_ANCHORS, MOST_ANCHORS = 32, 128
+SHARE = 8  # one text in eight: embedding them takes about 4 % of an epoch, which is a forward and a backward pass
 # Any two texts nearly alike: on such embeddings neither a search nor a threshold works.
 COLLAPSED_COSINE = 0.9
 # Some encoders start that way (Ethayarajh 2019, arXiv:1909.00512) and are none the worse for training. One minus the
@@ -51,14 +52,15 @@ class Anchors:
         seed: Of the draw: two runs of a seed have the same anchors. The global random numbers are left alone.
 
     Attributes:
-        texts: The anchors, up to 128 different texts.
+        texts: The anchors, from 32 to 128 different texts as far as there are so many.
         start: Their embeddings at the start, of length 1. Shape: (B, D), float64.
     """
 
     def __init__(self, model: MultiTaskModel, texts: Sequence[str], *, seed: int) -> None:
         different = list(dict.fromkeys(texts))
         order = torch.randperm(len(different), generator=torch.Generator().manual_seed(seed)).tolist()
-        self.texts = tuple(different[i] for i in order[:MOST_ANCHORS])
+        count = min(MOST_ANCHORS, max(LEAST_ANCHORS, len(different) // SHARE))
+        self.texts = tuple(different[i] for i in order[:count])
         self._tokens = tokenise(self.texts, model.encoder.tokenizer, max_length_of(model.encoder))
         self.start = self._embed(model)
 
