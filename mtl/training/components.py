@@ -243,15 +243,8 @@ def planned_sizes(encoder: SentenceTransformer, config: RunConfig) -> dict[str, 
     return part_sizes(parts)
 
 
-def freeze_warnings(learns: bool, frozen_heads: Sequence[str]) -> list[str]:
-    """Say what a person should know of what they froze, before they wait for it.
-
-    Args:
-        learns: Whether any part learns.
-        frozen_heads: Names of the heads that do not.
-    """
-    if not learns:
-        return ["Everything is frozen: nothing is learnt, and the heads keep their random start."]
+def freeze_warnings(frozen_heads: Sequence[str]) -> list[str]:
+    """Say what a person should know of the fresh heads that never learn; of everything frozen the plan speaks."""
     if frozen_heads:
         return [f"{' and '.join(frozen_heads)} is frozen at its random start, so the rest must adapt to it."]
     return []

@@ -15,7 +15,7 @@ from mtl.data.batching import IGNORE_INDEX, Batch, Tokenised
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.tasks import TaskSpec
-from mtl.training.components import components, let_learn, parameter_groups, part_sizes, snapshot
+from mtl.training.components import components, freeze_warnings, let_learn, parameter_groups, part_sizes, snapshot
 from mtl.training.conflict import Conflict, interval, is_look, measure
 from mtl.training.curriculum import row_difficulty
 from mtl.training.drift import Anchors, closeness_loss
@@ -225,8 +225,8 @@ class Setup:
         ever = plan.ever_learning
         warnings = plan.warnings
         fresh = [f"head.{task.name}" for task in self.tasks if f"head.{task.key}" not in ever | self.model.changed]
-        if ever and fresh:
-            warnings.append(f"{' and '.join(fresh)} is frozen at its random start, so the rest must adapt to it.")
+        if ever:
+            warnings += freeze_warnings(fresh)
         if not len(self.validation):
             warnings.append("There are no validation rows, so the last epoch is kept instead of the best.")
         return RunBegin(

@@ -78,7 +78,7 @@ def _first(found: Planned, *, quick: bool) -> str:
     plan = found.plan
     ever = plan.ever_learning
     learning, total = sum(plan.sizes[name] for name in ever), sum(plan.sizes.values())
-    warnings = [*plan.warnings, *(freeze_warnings(True, found.frozen) if ever else ())]
+    warnings = [*plan.warnings, *(freeze_warnings(found.frozen) if ever else ())]
     header = (
         f'<div class="trainable" id="trainable"><b>{learning / 1e6:.2f} M</b> of {total / 1e6:.2f} M parameters learn '
         f"({learning / total:.0%}) · {html.escape(_length(found.exposure, plan))}</div>"
