@@ -1,7 +1,7 @@
 """Two files, one model: is a task worse for the other, and is the embedding still one?
 
     python benchmarks/two_files.py --topics ag_news.csv --sentiments tweet_sentiment.csv --sts stsb_validation.csv
-        [--validation tweet_sentiment_validation.csv] [--rows 4000] [--epochs 2] [--seeds 2] [--record]
+        [--rows 4000] [--epochs 2] [--seeds 2] [--freezings balanced progressive] [--record]
 
 Topic accuracy and sentiment macro recall of the joint run, against each task alone on the same rows, with bootstrap
 intervals over rows; and the Spearman correlation of STS-B (dev) of the embedding after training, for every freezing.
@@ -32,7 +32,7 @@ from benchmarks.runs import (
     together,
 )
 from benchmarks.weightings import labelled, only
-from mtl.config import RunConfig
+from mtl.config import RunConfig, TrainingConfig, resolve
 from mtl.config_text import override
 from mtl.data.batching import IGNORE_INDEX
 from mtl.modeling.encoder import load_encoder
@@ -63,7 +63,9 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--seeds", type=int, default=2)
     options.add_argument("--evaluation-rows", type=int, default=2_500)
+    options.add_argument("--freezings", nargs="*", default=[""], help="those whose name holds one of these words")
     given = options.parse_args()
+    freezings = {name: FREEZINGS[name] for name in FREEZINGS if any(word in name for word in given.freezings)}
     config, splits = read([given.topics, given.sentiments], [f"training.epochs={given.epochs}"])
     evaluation = draw(together(splits.validation, splits.test), given.evaluation_rows, 0)
     topic, sentiment = config.tasks
@@ -72,15 +74,15 @@ def main() -> None:
     before = sts_spearman(MultiTaskModel(load_encoder(), {}, ()), given.sts)
     lines.append(f"| not at all | – | – | – | {100 * before:.2f} |")
     alone: dict[str, list[Trained]] = {task: [] for task in config.tasks}
-    joint: dict[str, list[Trained]] = {name: [] for name in FREEZINGS}
-    drifts: dict[str, list[float]] = {name: [] for name in FREEZINGS}
+    joint: dict[str, list[Trained]] = {name: [] for name in freezings}
+    drifts: dict[str, list[float]] = {name: [] for name in freezings}
     for seed in range(given.seeds):
         rows = draw(splits.train, given.rows, seed)
         for task in config.tasks:
             ran = learn(only(task, seeded(config, seed)), labelled(rows, task), labelled(evaluation, task))
             alone[task].append(ran)
             tell(f"seed {seed}, {task} alone: {ran.scored.scores[task]}, {ran.seconds:.0f} s")
-        for name, settings in FREEZINGS.items():
+        for name, settings in freezings.items():
             ran = learn(frozen(config, settings, seed), rows, evaluation)
             joint[name].append(ran)
             drifts[name].append(sts_spearman(ran.model, given.sts))
@@ -112,8 +114,6 @@ def frozen(config: RunConfig, settings: list[str], seed: int) -> RunConfig:
     values = config.training.model_dump() | {"seed": seed}
     if any("preset" in setting for setting in settings):
         values |= own
-    from mtl.config import TrainingConfig, resolve
-
     return resolve(override(config.model_copy(update={"training": TrainingConfig(**values)}), settings), 1)
 
 

@@ -39,6 +39,8 @@ from mtl.choices import (
 from mtl.tasks import TaskKind, TaskSpec, task_keys
 
 MIN_AUTO_EPOCHS, MIN_AUTO_STEPS = 3, 100
+# The shared layers make one step for all tasks at once, so two tasks need more steps than one.
+MORE_STEPS_PER_TASK = 50
 
 
 def _no_bool(value: Any) -> Any:
@@ -269,7 +271,8 @@ class TrainingConfig(Section):
         None, min_length=1, description="A run whose checkpoint is learnt on from: its name or folder; null: none"
     )
     epochs: Annotated[Whole, Field(ge=1, le=1000)] | Literal["auto"] | None = Field(
-        None, description="Passes over the training rows; auto: enough for 100 steps, at least 3"
+        None,
+        description="Passes over the training rows; auto: at least 3, and enough for 100 steps and 50 more per further task",
     )
     batch_size: Whole | None = Field(None, ge=1, le=1024, description="Rows of one step")
     freeze: Annotated[Names | None, BeforeValidator(_nothing)] = Field(
@@ -377,7 +380,8 @@ def resolve(config: RunConfig, training_rows: int) -> RunConfig:
     if values["epochs"] == "auto":
         steps_per_epoch = max(1, -(-training_rows // values["batch_size"]))
         phased = sum(phase.epochs for phase in config.training.phases)
-        values["epochs"] = phased or max(MIN_AUTO_EPOCHS, -(-MIN_AUTO_STEPS // steps_per_epoch))
+        enough = MIN_AUTO_STEPS + MORE_STEPS_PER_TASK * max(0, len(config.tasks) - 1)
+        values["epochs"] = phased or max(MIN_AUTO_EPOCHS, -(-enough // steps_per_epoch))
     return config.model_copy(update={"training": TrainingConfig(**values), "tasks": tasks})
 
 

@@ -605,20 +605,26 @@ def test_config_resolve_leaves_nothing_open(preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("training_rows", "batch_size", "epochs"),
+    ("tasks", "training_rows", "batch_size", "epochs"),
     [
-        (200, 32, 15),  # 7 steps an epoch, 105 in all
-        (2_000, 32, 3),  # 63 steps an epoch: two epochs would do, three are the least
-        (20_000, 32, 3),
-        (200, 8, 4),  # 25 steps an epoch, 100 in all
-        (1, 32, 100),
-        (0, 32, 100),
-        (32, 32, 100),
-        (33, 32, 50),
+        (1, 200, 32, 15),  # 7 steps an epoch, 105 in all
+        (2, 200, 32, 22),  # 154
+        (3, 200, 32, 29),  # 203
+        (1, 2_000, 32, 3),  # 63 steps an epoch: two epochs would do, three are the least
+        (3, 2_000, 32, 4),
+        (5, 20_000, 32, 3),
+        (0, 200, 8, 4),  # 25 steps an epoch, 100 in all
+        (1, 1, 32, 100),
+        (2, 0, 32, 150),
+        (0, 32, 32, 100),
+        (1, 33, 32, 50),
     ],
 )
-def test_config_resolve_auto_epochs_are_enough_for_100_steps(training_rows: int, batch_size: int, epochs: int) -> None:
-    assert resolve(from_dict({"training": {"batch_size": batch_size}}), training_rows).training.epochs == epochs
+def test_config_resolve_auto_epochs_are_enough_steps_for_the_tasks(
+    tasks: int, training_rows: int, batch_size: int, epochs: int
+) -> None:
+    config = from_dict({"tasks": {f"task {i}": {} for i in range(tasks)}, "training": {"batch_size": batch_size}})
+    assert resolve(config, training_rows).training.epochs == epochs
 
 
 def test_config_resolve_the_heads_rate_follows_what_the_heads_see() -> None:

@@ -5,13 +5,18 @@ Events hold no clock and no path, so two runs of one configuration have equal ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from mtl.training.conflict import Conflict
 from mtl.training.drift import EmbeddingHealth
 from mtl.training.metrics import Evaluation
 
+if TYPE_CHECKING:
+    from mtl.training.course import State
+
+Capture = Callable[[], "State"] | None
 Outcome = Literal["done", "diverged"]
 Side = Literal["validation", "test", "embedding"]
 
@@ -54,6 +59,7 @@ class StepEnd:
         learning_rates: Component -> rate of this step; only what learns.
         gradient_norm: Before clipping; None if nothing learns.
         conflict: What the tasks' gradients do to each other, in the steps in which that is looked at.
+        capture: Returns all that a continuation needs, until the next event is asked for.
     """
 
     step: int
@@ -64,6 +70,7 @@ class StepEnd:
     learning_rates: dict[str, float]
     gradient_norm: float | None
     conflict: Conflict | None = None
+    capture: Capture = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class EpochEnd:
         best_tasks: The tasks whose main score is their best so far.
         phase: Number of the phase in a plan of unfreezing, 1 for the first.
         embedding: Whether the embedding is still one; None if nothing in the encoder learns.
+        capture: As in `StepEnd`.
     """
 
     epoch: int
@@ -104,6 +112,7 @@ class EpochEnd:
     best_tasks: tuple[str, ...] = ()
     phase: int = 1
     embedding: EmbeddingHealth | None = None
+    capture: Capture = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -150,4 +159,4 @@ def as_json(value: Any) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    return {one.name: as_json(getattr(value, one.name)) for one in fields(value) if one.compare}

@@ -8,16 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mtl.config import RunConfig
 from mtl.data.batching import Batch
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.training.calibration import fit_temperature
+from mtl.training.course import Course, State, restore
 from mtl.training.evaluation import evaluation
 from mtl.training.events import EpochEnd, Event, RunEnd, StepEnd
 from mtl.training.metrics import Evaluation, Meter
+from mtl.training.numerics import Numerics
 from mtl.training.setup import Setup
 
 
@@ -32,6 +34,8 @@ def train(
     *,
     cache_dir: Path | None = None,
     notes: Sequence[str] = (),
+    numerics: Numerics | None = None,
+    resume: State | None = None,
 ) -> Iterator[Event]:
     """Fine-tune the model on all tasks at once.
 
@@ -41,49 +45,55 @@ def train(
         config: Resolved (`mtl.config.resolve`).
         cache_dir: Where the measurement of the fastest numerics is kept.
         notes: What else a person should know before waiting for it.
+        numerics: How an earlier part of this run computed; None settles it.
+        resume: Where an earlier part of this run was; the model is as it was before its first step.
 
     Yields:
-        `RunBegin`; for each step `StepEnd`; for each epoch `EpochEnd`; `RunEnd`. `EvaluationStep` in between.
+        `RunBegin`, unless the run is resumed; for each step `StepEnd`; for each epoch `EpochEnd`; `RunEnd`.
+        `EvaluationStep` in between.
     """
-    run = Setup(model, splits, config, cache_dir)
-    yield replace(run.begin, warnings=(*notes, *run.begin.warnings))
+    run = Setup(model, splits, config, cache_dir, numerics)
+    if resume is None:
+        yield replace(run.begin, warnings=(*notes, *run.begin.warnings))
     yield from run.prepare_rows()
     run.order_rows()
-    torch.manual_seed(run.seed)  # dropout; the weights were drawn when the model was built
-    chooser, best, best_epoch, step = run.chooser(), run.snapshot(), None, 0
-    epoch: int | None = 1
-    scores: dict[str, float] = {}
+    course = Course(run)
+    if resume is not None:
+        course.resume(resume)
     try:
-        while epoch is not None:
-            run.enter(epoch)
-            meter = Meter(model, run.loss_weights, run.main)
-            for step, draw in enumerate(run.draws(epoch, scores), start=run.plan.first_step(epoch)):
-                yield take_step(run, run.batch(draw), meter, step, epoch)
-            trained = meter.evaluation()
+        while (epoch := course.epoch) is not None:
+            for step, draw in enumerate(course.enter(epoch), start=course.step + 1):
+                yield course.passed(take_step(run, run.batch(draw), course.meter, step, epoch))
+            trained = course.meter.evaluation()
             scored = yield from evaluation(model, run.validation, run.loss_weights, run.main, "validation")
-            _check_finite(run, scored, step)
-            scores = run.end_epoch(epoch, trained, scored)
-            choice = chooser.look(scored, epoch)
-            if choice.improved:
-                best, best_epoch = run.snapshot(), epoch
+            _check_finite(run, scored, course.step)
             health = run.anchors.look(model) if run.anchors else None
-            phase = run.plan.phase(epoch)
-            yield EpochEnd(
-                epoch, step, trained, scored, choice.improved, choice.stale, choice.best_tasks, phase, health
+            choice = course.choose(scored, epoch, run.end_epoch(epoch, trained, scored))
+            yield course.ended(
+                EpochEnd(
+                    epoch=epoch,
+                    step=course.step,
+                    train=trained,
+                    validation=scored,
+                    improved=choice.improved,
+                    epochs_without_improvement=choice.stale,
+                    best_tasks=choice.best_tasks,
+                    phase=run.plan.phase(epoch),
+                    embedding=health,
+                )
             )
-            epoch = choice.next_epoch
 
-        restore(model, best)
+        restore(model, course.best)
         model.precision = torch.float32  # scored as the predictor will compute
         validation = yield from evaluation(model, run.validation, run.loss_weights, run.main, "validation")
         temperatures = calibrate(model, validation)
         test = yield from evaluation(model, run.test, run.loss_weights, run.main, "test")
-        _check_finite(run, test, step)
+        _check_finite(run, test, course.step)
     except Diverged as error:
-        restore(model, best)
-        yield RunEnd("diverged", str(error), best_epoch, None, None, {})
+        restore(model, course.best)
+        yield RunEnd("diverged", str(error), course.best_epoch, None, None, {})
         return
-    yield RunEnd("done", choice.reason, best_epoch, validation, test, temperatures)
+    yield RunEnd("done", course.reason, course.best_epoch, validation, test, temperatures)
 
 
 def take_step(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> StepEnd:
@@ -149,11 +159,3 @@ def _check_finite(run: Setup, scored: Evaluation | None, step: int) -> None:
         scored is not None and not math.isfinite(scored.loss)
     ):
         raise Diverged(f"The weights were not usable after step {step}; try smaller learning rates.")
-
-
-def restore(model: MultiTaskModel, best: dict[str, Tensor]) -> None:
-    """Put weights back that `snapshot` copied."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in best:
-                parameter.copy_(best[name])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
@@ -19,7 +19,7 @@ from mtl.choices import SCORES
 from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import IGNORE_INDEX, Batch
 from mtl.data.entities import Span
-from mtl.modeling.heads import EntityPrediction
+from mtl.modeling.heads import Entity, EntityPrediction
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.tasks import TaskKind, TaskSpec
 from mtl.training.entity_scores import entity_scores
@@ -83,6 +83,20 @@ class Collector(ABC):
         """Sum up."""
 
     @abstractmethod
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what was collected, as tensors and plain JSON; only of a collector that keeps no logits."""
+
+    @abstractmethod
+    def resume(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what another one collected."""
+
+    def _sums(self) -> dict[str, Any]:
+        return {"count": self.count, "loss_sum": self.loss_sum, "loss_items": self.loss_items}
+
+    def _resume_sums(self, values: Mapping[str, Any]) -> None:
+        self.count, self.loss_sum, self.loss_items = values["count"], values["loss_sum"], values["loss_items"]
+
+    @abstractmethod
     def kept(self, order: Sequence[int]) -> dict[str, Any]:
         """Return what was kept, in the order of the examples: field of `Evaluation` -> value."""
 
@@ -115,6 +129,15 @@ class ClassCollector(Collector):
         labels, guesses = torch.cat(self._labels), torch.cat(self._guesses)
         labelled = labels != IGNORE_INDEX
         return class_scores(labels[labelled], guesses[labelled])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return labels and guesses so far."""
+        return {"labels": torch.cat(self._labels), "guesses": torch.cat(self._guesses)}, self._sums()
+
+    def resume(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from these labels and guesses."""
+        self._labels, self._guesses = [tensors["labels"]], [tensors["guesses"]]
+        self._resume_sums(values)
 
     def kept(self, order: Sequence[int]) -> dict[str, Any]:
         """Return logits and labels of all texts."""
@@ -157,6 +180,18 @@ class EntityCollector(Collector):
     def scores(self) -> dict[str, float]:
         """Compute precision, recall and F1 of exactly found entities."""
         return entity_scores(self._spans, self._entities)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the true and the found entities so far."""
+        spans = [None if row is None else [[s.start, s.end, s.label] for s in row] for row in self._spans]
+        found = [[asdict(entity) for entity in row.entities] for row in self._entities]
+        return {}, self._sums() | {"spans": spans, "entities": found}
+
+    def resume(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from these entities."""
+        self._spans = [None if row is None else tuple(Span(*span) for span in row) for row in values["spans"]]
+        self._entities = [EntityPrediction(tuple(Entity(**one) for one in row)) for row in values["entities"]]
+        self._resume_sums(values)
 
     def kept(self, order: Sequence[int]) -> dict[str, Any]:
         """Return the entities of all texts, and logits and labels of the labelled tokens."""
@@ -210,6 +245,24 @@ class Meter:
                     items = int((batch.labels[key] != IGNORE_INDEX).sum())
                     found.loss_sum += losses[key] * items
                     found.loss_items += items
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what was collected, as tensors and plain JSON; the logits of a meter that keeps them stay behind."""
+        tensors: dict[str, Tensor] = {}
+        values: dict[str, Any] = {}
+        for key, collector in self._collectors.items():
+            found, values[key] = collector.state()
+            tensors |= {f"{key}.{name}": value for name, value in found.items()}
+        return tensors, {"collectors": values, "order": self._order}
+
+    def resume(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what another meter of the same model collected."""
+        self._order = list(values["order"])
+        kinds = {task.key: task.kind for task in self._model.tasks}
+        for key, collected in values["collectors"].items():
+            own = {name: tensors[f"{key}.{name}"] for name in ("labels", "guesses") if f"{key}.{name}" in tensors}
+            self._collectors[key] = COLLECTORS[kinds[key]](self._keep)
+            self._collectors[key].resume(own, collected)
 
     def evaluation(self) -> Evaluation:
         """Sum up what was taken in."""

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from mtl.config import TrainingConfig
+from mtl.errors import ConfigError
 from mtl.modeling.encoder import max_length_of, transformer_of
 from mtl.modeling.multitask import MultiTaskModel
 
@@ -39,6 +41,11 @@ class Numerics:
     def as_text(self) -> dict[str, str]:
         """Return it as plain text, for the record."""
         return {name: str(value) for name, value in asdict(self).items()} | {"torch": torch.__version__}
+
+
+def from_text(text: Mapping[str, str]) -> Numerics:
+    """Read what `Numerics.as_text` wrote."""
+    return Numerics(text["device"], text["precision"], text["attention"], int(text["threads"]))
 
 
 def settle(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | None = None) -> Numerics:
@@ -67,6 +74,19 @@ def apply(model: MultiTaskModel, numerics: Numerics) -> Numerics:
     _set_attention(model, numerics.attention)
     model.precision = DTYPES[numerics.precision]
     return numerics
+
+
+def again(model: MultiTaskModel, numerics: Numerics) -> Numerics:
+    """Compute as an earlier part of a run did, with as many threads; sums divided otherwise have other last bits.
+
+    Raises:
+        ConfigError: Its device is not here.
+    """
+    if numerics.device != "cpu" and numerics.device != best_device():
+        raise ConfigError(f"The run began on {numerics.device}, which is not here; go on with it where it began.")
+    model.to(numerics.device)
+    torch.set_num_threads(numerics.threads)
+    return apply(model, numerics)
 
 
 def best_device() -> str:

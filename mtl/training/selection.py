@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mtl.choices import PhasePatience, Selection
 from mtl.training.metrics import Evaluation
@@ -70,6 +71,16 @@ class Chooser:
         best_tasks = self._best_tasks(scored)
         following, reason = self._next(epoch)
         return Choice(improved, self._stale, best_tasks, following, reason)
+
+    def state(self) -> dict[str, Any]:
+        """Return what was seen so far, as plain JSON."""
+        best = self._best if math.isfinite(self._best) else None
+        return {"best": best, "stale": self._stale, "best_of": dict(self._best_of)}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from what another judge of the same run has seen."""
+        self._best = -math.inf if state["best"] is None else state["best"]
+        self._stale, self._best_of = state["stale"], dict(state["best_of"])
 
     def _next(self, epoch: int) -> tuple[int | None, str]:
         following = (epoch + 1 if epoch < self._plan.epochs else None), "all epochs done"

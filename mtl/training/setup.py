@@ -22,7 +22,7 @@ from mtl.training.drift import Anchors, closeness_loss
 from mtl.training.evaluation import embed_once, embeddings_of, tokenised
 from mtl.training.events import Event, RunBegin
 from mtl.training.metrics import Evaluation, main_scores
-from mtl.training.numerics import settle
+from mtl.training.numerics import Numerics, again, settle
 from mtl.training.plan import RatePlan
 from mtl.training.sampling import Draw, Sampler, build_sampler
 from mtl.training.selection import Chooser
@@ -39,19 +39,27 @@ class Setup:
         splits: Tokenised here.
         config: Resolved.
         cache_dir: Where the measurement of the fastest numerics is kept.
+        numerics: Settled earlier; None settles them.
 
     Raises:
         ValueError: The configuration is not resolved.
         ConfigError: It names a part that does not exist, or a method that is not installed.
     """
 
-    def __init__(self, model: MultiTaskModel, splits: Splits, config: RunConfig, cache_dir: Path | None) -> None:
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        splits: Splits,
+        config: RunConfig,
+        cache_dir: Path | None,
+        numerics: Numerics | None = None,
+    ) -> None:
         training = config.training
         if not isinstance(training.epochs, int) or None in (training.batch_size, training.patience, training.warmup):
             raise ValueError("resolve the configuration before training")
         self.model, self.config, self.training = model, config, training
         self.seed, self.epochs, self.batch_size = training.seed, training.epochs, int(training.batch_size or 1)
-        self.numerics = settle(model, training, cache_dir)
+        self.numerics = settle(model, training, cache_dir) if numerics is None else again(model, numerics)
         self.train, self.validation, self.test = (
             tokenised(model, side) for side in (splits.train, splits.validation, splits.test)
         )
@@ -165,7 +173,6 @@ class Setup:
 
     def enter(self, epoch: int) -> None:
         """Let the parts of an epoch's phase learn, and switch the model to training."""
-        self.weighting.begin_epoch(epoch)
         learning = self.plan.learning(epoch)
         let_learn(self.model, self.groups, learning)
         self._parts: dict[str, list[nn.Parameter]] = defaultdict(list)

@@ -56,8 +56,8 @@ def test_preparing_fills_in_everything_that_was_left_open() -> None:
 
 def test_preparing_counts_the_epochs_from_the_training_rows() -> None:
     found = prepared({"training": {"batch_size": 10}})
-    assert 60 < len(found.split.train) <= 70  # so 7 steps an epoch, and 15 epochs for 100 steps
-    assert found.config.training.epochs == 15
+    assert 60 < len(found.split.train) <= 70  # so 7 steps an epoch, and 22 epochs for the 150 steps of two tasks
+    assert found.config.training.epochs == 22
 
 
 def test_preparing_what_is_prepared_prepares_to_itself() -> None:

@@ -53,7 +53,7 @@ def build(defaults: Mapping[str, Any]) -> dict[str, Any]:
             fields[path] = number(defaults[path], label, info, most=1)
     with gr.Row(elem_classes="fields"):
         for name, label, info, least, most in (
-            ("epochs", "Epochs", "0: 100 steps or more", 0, 1000),
+            ("epochs", "Epochs", "0: enough for its tasks", 0, 1000),
             ("batch_size", "Batch size", "rows of a step", 1, 1024),
             ("seed", "Seed", "same seed, same bits", 0, None),
         ):
