@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import re
 import secrets
@@ -22,6 +20,7 @@ from mtl.data.reading import Table, read_table
 from mtl.data.splitting import SIDES, Split
 from mtl.data.writing import EXACTLY, to_csv
 from mtl.errors import CheckpointError, ConfigError
+from mtl.runs import owners
 from mtl.runs.files import append_record, read_records, write_atomic, write_json
 from mtl.runs.inheriting import adopt, inherit
 from mtl.training.demands import check_installed
@@ -29,7 +28,10 @@ from mtl.training.demands import check_installed
 State = Literal["queued", "running", "done", "stopped", "failed", "diverged", "interrupted"]
 Phase = Literal["waiting", "starting", "embedding", "training", "validating", "testing", "finished"]
 FINAL: frozenset[str] = frozenset({"done", "stopped", "failed", "diverged", "interrupted"})
+UNFINISHED: frozenset[str] = frozenset({"stopped", "failed", "interrupted"})
 STARTER = "starter"
+# A few bytes that are given up when the disk is full, so that the run can still say so.
+RESERVE, RESERVE_BYTES = "reserve", 16_384
 TITLE_CHARACTERS = 80
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED, SAMPLE = ROOT / "checkpoints" / STARTER, ROOT / "data" / "sample.csv"
@@ -44,11 +46,19 @@ class Status:
         state: queued -> running -> done | stopped | failed | diverged | interrupted.
         phase: What a running run is doing.
         reason: Why it ended, in plain words.
+        attempt: How many processes have begun to train it; with each of them its journal may have been cut.
+        page: Whether the page started it, which then goes on with it by itself after a restart.
+        goes_on: Whether it was cut off from outside, so that it is to go on by itself.
+        restarts: How often it has done so since a person last asked for it.
     """
 
     state: State
     phase: Phase = "waiting"
     reason: str = ""
+    attempt: int = 0
+    page: bool = False
+    goes_on: bool = False
+    restarts: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -132,9 +142,27 @@ class Run:
         except (OSError, ValueError, TypeError):
             return Status("interrupted", "finished", "its status cannot be read")
 
-    def set_status(self, state: State, phase: Phase, reason: str = "") -> None:
-        """Write where the run stands."""
-        write_json(self.path / "status.json", asdict(Status(state, phase, reason)))
+    def set_status(self, state: State, phase: Phase, reason: str = "", **changes: Any) -> None:
+        """Write where the run stands.
+
+        Args:
+            state: As in `Status`.
+            phase: Likewise.
+            reason: Likewise.
+            changes: Of its other fields, which otherwise stay as they are.
+
+        Raises:
+            OSError: The disk does not take it, not even after the room that was set aside was given up.
+        """
+        status = replace(self.status, state=state, phase=phase, reason=reason, goes_on=False)
+        value = asdict(replace(status, **changes))
+        try:
+            write_json(self.path / "status.json", value)
+        except OSError:
+            if not status.is_final:
+                raise
+            (self.path / RESERVE).unlink(missing_ok=True)
+            write_json(self.path / "status.json", value)
 
     def append_event(self, event: dict[str, Any]) -> None:
         """Add an event to the journal."""
@@ -177,9 +205,18 @@ class Run:
         except (OSError, ValueError):
             return None
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether `resume` would take it up again: it ended early, and not for a reason that would come again."""
+        return self.name != STARTER and self.status.state in UNFINISHED
+
     def request_stop(self) -> None:
         """Ask the worker to stop; it looks for this file between two batches."""
         (self.path / "stop").touch()
+
+    def forget_stop(self) -> None:
+        """Take back the wish to stop, for a run that is to go on."""
+        (self.path / "stop").unlink(missing_ok=True)
 
     @property
     def stop_requested(self) -> bool:
@@ -188,11 +225,7 @@ class Run:
 
     def owned_by(self, token: str) -> bool:
         """Say whether this token belongs to the run; a run without an owner belongs to everyone at this machine."""
-        try:
-            owner = json.loads((self.path / "owner.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return True
-        return hmac.compare_digest(owner["token_sha256"], _sha256(token))
+        return not owners.has_owner(self.path) or owners.owns(self.path, token)
 
 
 class RunStore:
@@ -253,11 +286,10 @@ class RunStore:
         write_atomic(path / "data.csv", to_csv(table))
         write_atomic(path / "config.yaml", to_yaml(config))
         write_json(path / "split.json", asdict(split) | _numbering(table))
-        if token:
-            write_json(path / "owner.json", {"token_sha256": _sha256(token)})
-        run = Run(path)
-        run.set_status("queued", "waiting")
-        return run
+        owners.give(path, token)
+        write_atomic(path / RESERVE, b"\0" * RESERVE_BYTES)
+        write_json(path / "status.json", asdict(Status("queued")))
+        return Run(path)
 
     def _new_folder(self) -> Path:
         """Make a private folder whose name sorts by time and cannot be guessed."""
@@ -375,7 +407,3 @@ def _numbering(table: Table) -> dict[str, Any]:
 def _as_title(text: str) -> str:
     """Bring a name to one line of characters that can be seen."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
-def _sha256(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
