@@ -13,15 +13,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from mtl.choices import DEFAULT_ENCODER
 from mtl.config import RunConfig
 from mtl.errors import CheckpointError, ConfigError, DataError, LimitError, UserError
+from mtl.runs import owners
 from mtl.runs.queue import RunQueue
 from mtl.runs.store import STARTER, Run, RunStore
 from mtl.settings import settings
@@ -93,6 +95,7 @@ class AppContext:
         self._histories: OrderedDict[str, _History] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self._sweep()
 
     def warm(self) -> None:
         """Import torch and load the shipped checkpoint in the background, so that the first answer is quick."""
@@ -105,26 +108,81 @@ class AppContext:
             log.warning("the shipped checkpoint is not ready: %s", error)
 
     def runs(self, token: str = "") -> list[Run]:
-        """Return the runs a visitor may see, the newest first: on a shared page the shipped one and their own."""
+        """Return the runs a visitor may see, the newest first.
+
+        On a shared page these are the shipped one, their own, and those of the links they opened.
+
+        Args:
+            token: What the visitor knows, as `mtl.runs.owners.Visitor` writes it; a single secret is such a text too.
+        """
         runs = self.store.list()
         if not settings().public:
             return runs
-        return [run for run in runs if run.name == STARTER or self._owns(run, token)]
+        return [run for run in runs if run.name == STARTER or owners.reads(run.path, token)]
+
+    def shared(self, token: str = "") -> frozenset[str]:
+        """Return the names of the runs that a visitor may only read, since another one shares them."""
+        return frozenset(run.name for run in self.runs(token) if run.name != STARTER and not self.is_own(run, token))
+
+    @staticmethod
+    def is_own(run: Run, token: str) -> bool:
+        """Say whether a run is this visitor's; on a page of one's own every run is, but the shipped one."""
+        return run.name != STARTER and (not settings().public or owners.owns(run.path, token))
 
     def open(self, name: str, token: str = "") -> Run:
-        """Open a run a visitor may see.
+        """Open a run a visitor may see, to read it.
 
         Raises:
-            CheckpointError: There is no such run, or it is another visitor's: the same words.
+            CheckpointError: There is no such run, or it is another visitor's: the same words after the same steps.
         """
-        run = self.store.open(name)
-        if settings().public and name != STARTER and not self._owns(run, token):
+        return self._open(name, token, owners.reads)
+
+    def open_own(self, name: str, token: str = "") -> Run:
+        """Open a visitor's own run, to stop, rename, resume, share or delete it.
+
+        Raises:
+            CheckpointError: There is no such run, or it is another visitor's, shared or not: the same words. Or it is
+                the shipped one.
+        """
+        if name == STARTER:
+            raise CheckpointError("The checkpoint that came with the app stays as it is.")
+        return self._open(name, token, owners.owns)
+
+    def _open(self, name: str, token: str, may: Callable[[Path, str], bool]) -> Run:
+        run: Run | None = None
+        with suppress(CheckpointError):
+            run = self.store.open(name)
+        nowhere = self.store.root / ".nowhere"
+        allowed = may(run.path if run else nowhere, token)  # asked of an absent run too: it must take as long
+        if run is None or (settings().public and name != STARTER and not allowed):
             raise CheckpointError("There is no such run.")
         return run
 
-    @staticmethod
-    def _owns(run: Run, token: str) -> bool:
-        return isinstance(token, str) and bool(token) and (run.path / "owner.json").exists() and run.owned_by(token)
+    def delete(self, name: str, token: str = "") -> None:
+        """Delete a visitor's finished run with everything that was made of it.
+
+        Raises:
+            CheckpointError: As `open_own`; or it is still going on.
+        """
+        run = self.open_own(name, token)
+        self.store.delete(run)
+        self.forget(run.name)
+
+    def forget(self, name: str) -> None:
+        """Drop what is kept of a run besides its folder: loaded weights, its journal, files made to be taken away."""
+        with self._lock:
+            for key in [key for key in self._predictors if key[0] == name]:
+                del self._predictors[key]
+            self._histories.pop(name, None)
+        for root in (Path(_scratch().name), Path(get_upload_folder())):
+            for path in root.glob(f"*/{name}-*"):  # as mtl.ui.train.result names them; gradio serves copies
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what is left of deleted runs, if a deletion was cut short."""
+        for gone in self.store.root.glob(".*.deleted"):
+            shutil.rmtree(gone, ignore_errors=True)
 
     def checkpoints(self, token: str = "") -> list[Run]:
         """Return the visible runs that have weights."""
@@ -151,7 +209,8 @@ class AppContext:
 
             predictor = Predictor.load(run.path)
             with self._lock:
-                self._predictors[key] = predictor
+                if run.has_checkpoint:  # it may have been deleted meanwhile
+                    self._predictors[key] = predictor
                 while len(self._predictors) > KEEP_PREDICTORS:
                     self._predictors.popitem(last=False)
             return predictor
