@@ -1,18 +1,40 @@
 """Start the page: `python app.py`. Host and port: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
 
-import logging
 import os
+import signal
+import sys
 
-# before gradio is imported: nothing is reported anywhere
+# before gradio is imported: nothing is reported anywhere, and no Node server stands in front of the door
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ["GRADIO_SSR_MODE"] = "False"
 # the page and a training share the cores: threads that wait must not spin (three times faster side by side)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from mtl.ui.app import build_demo, launch_options  # noqa: E402
+from mtl.errors import UserError  # noqa: E402
+from mtl.settings import settings  # noqa: E402
 
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-for name in ("httpx", "sentence_transformers"):
-    logging.getLogger(name).setLevel(logging.WARNING)
+
+def main() -> None:
+    """Read the settings, build the page and serve it until a signal ends it."""
+    os.environ["MTL_PROFILE"] = settings().profile  # training processes do not see that this is a Space
+    from mtl.ui import logs
+    from mtl.ui.app import build_demo, launch_options, open_context
+
+    logs.set_up(settings())
+    logs.say_settings(settings())
+    signal.signal(signal.SIGTERM, _end)
+    context = open_context()
+    build_demo(context).launch(**launch_options(context))
+
+
+def _end(*_: object) -> None:
+    """End as at the end of a program, so that the runs are saved; gradio would end at once, and leave them alone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
 
 if __name__ == "__main__":
-    build_demo().launch(**launch_options())
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

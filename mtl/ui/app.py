@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from mtl.runs.store import SHIPPED, RunStore
 from mtl.settings import settings
 from mtl.ui import api, picker
 from mtl.ui.context import SAMPLE, AppContext
+from mtl.ui.door import Guard
+from mtl.ui.health import Health, banner, probe
 from mtl.ui.page import Page
 from mtl.ui.tabs import embeddings, entities, guide, predict, runs, sentiment, similarity, topic, train
 
+log = logging.getLogger(__name__)
 TITLE = "Multi-task sentence encoder"
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 TABS: dict[str, Callable[[Page], None]] = {
@@ -31,6 +37,17 @@ HEADER = f"""<div class="brand"><h1>{TITLE}</h1>
 <p>One shared encoder, several task heads, fine-tuned from your CSV.</p></div>"""
 
 
+def open_context() -> AppContext:
+    """Open the runs in `MTL_RUNS_DIR`, and see to it that the end of this program ends what trains."""
+    context = AppContext(RunStore(settings().runs_dir, SHIPPED))
+    if problem := probe(context.store.root):
+        log.error("%s The page answers, and does not train.", problem)
+    else:
+        context.queue.recover()
+    atexit.register(context.queue.close)
+    return context
+
+
 def build_demo(context: AppContext | None = None) -> gr.Blocks:
     """Build the page. Nothing here imports torch.
 
@@ -38,10 +55,12 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
         context: For tests; by default the runs in `MTL_RUNS_DIR`.
     """
     if context is None:
-        context = AppContext(RunStore(settings().runs_dir, SHIPPED))
-        context.queue.recover()
-        atexit.register(context.queue.close)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400)) as demo:
+        context = open_context()
+    # a shared page forgets what was uploaded after an hour; a run has a copy of its data
+    delete_cache = (600, 3600) if settings().public else (3600, 86_400)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=delete_cache) as demo:
+        if notice := banner(probe(context.store.root)):
+            gr.HTML(notice, elem_id="notice")
         with gr.Row(elem_id="header"):
             with gr.Column(scale=3, min_width=280):
                 gr.HTML(HEADER)
@@ -60,7 +79,8 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
         api.build(context)
         zero_gpu()  # before torch is imported
     context.warm()
-    demo.queue(max_size=200, default_concurrency_limit=4)
+    # closed: with it, a request could go past the queue, its limits and the validation of values
+    demo.queue(max_size=100 if settings().public else 200, default_concurrency_limit=4, api_open=False)
     return demo
 
 
@@ -103,7 +123,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(context: AppContext) -> dict[str, Any]:
     """Return how the page is launched; host and port are left to GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
     return {
         "theme": theme(),
@@ -114,7 +134,15 @@ def launch_options() -> dict[str, Any]:
         "max_file_size": settings().max_bytes,
         "footer_links": ["api"],
         "enable_monitoring": False,
+        "strict_cors": True,
+        "ssr_mode": False,
+        "pwa": False,
+        "state_session_capacity": settings().max_sessions,
         "allowed_paths": [str(SAMPLE)],
         # run folders hold people's files: what may be downloaded is copied out of them first
-        "blocked_paths": [str(settings().runs_dir.resolve())],
+        "blocked_paths": [str(context.store.root.resolve())],
+        "app_kwargs": {
+            "middleware": [Middleware(Guard)],
+            "routes": [Route("/healthz", Health(context).answer)],
+        },
     }
