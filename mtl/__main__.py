@@ -298,9 +298,9 @@ def _relative(path: Path) -> str:
 
 
 def _manifest_scores(folder: Path) -> dict[str, Any] | None:
-    from mtl.runs.checkpoint import read_manifest
+    from mtl.runs.checkpoint import read_checkpoint_manifest
 
-    return read_manifest(folder)["scores"] or None
+    return read_checkpoint_manifest(folder)["scores"] or None
 
 
 def _texts_or_file(text: list[str] | None, source: Path | None, output: Path | None) -> Path | None:

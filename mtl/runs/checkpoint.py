@@ -14,11 +14,12 @@ Frozen parts of the encoder are not saved: they are the base encoder's, whose ha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,15 +27,25 @@ from torch import Tensor
 from mtl.config import RunConfig
 from mtl.config_text import load_config, to_yaml
 from mtl.errors import CheckpointError
-from mtl.modeling.encoder import encoder_sha256, file_sha256
+from mtl.modeling.encoder import encoder_sha256
 from mtl.modeling.multitask import MultiTaskModel, build_model
-from mtl.runs.files import atomic_folder, write_json
+from mtl.runs.files import atomic_folder, write_atomic, write_json
+from mtl.runs.manifest import MANIFEST, read_manifest, seal
 from mtl.tasks import TaskSpec
 from mtl.training.components import components, parameter_names, pretrained_parts
 
-FORMAT = 2  # 1 had no temperatures
-READABLE = (1, 2)
-WEIGHTS, TASKS, CONFIG, MANIFEST = "model.safetensors", "tasks.json", "config.yaml", "manifest.json"
+FORMAT = 2
+WEIGHTS, TASKS, CONFIG = "model.safetensors", "tasks.json", "config.yaml"
+
+
+def _add_temperatures(saved: dict[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Format 1 had no temperatures: its heads are as sure as their logits say."""
+    saved.update({name: torch.ones_like(state[name]) for name in _temperatures(state)})
+
+
+# Format -> what makes the weights of that format those of the next one. Each takes the saved weights, which it
+# changes, and those of a fresh model.
+MIGRATIONS: dict[int, Callable[[dict[str, Tensor], Mapping[str, Tensor]], None]] = {1: _add_temperatures}
 
 
 @dataclass(frozen=True)
@@ -69,23 +80,9 @@ def save_checkpoint(folder: Path, model: MultiTaskModel, config: RunConfig, base
     with atomic_folder(folder) as new:
         save_file({name: state[name].detach().cpu().contiguous() for name in names}, new / WEIGHTS)
         write_json(new / TASKS, [task.model_dump(mode="json") for task in model.tasks])
-        (new / CONFIG).write_text(to_yaml(config), encoding="utf-8")
-        files = {
-            name: {"size": (new / name).stat().st_size, "sha256": file_sha256(new / name)}
-            for name in (WEIGHTS, TASKS, CONFIG)
-        }
-        write_json(
-            new / MANIFEST,
-            {
-                "format": FORMAT,
-                "base": {"name": config.encoder.name, "sha256": base_sha256},
-                "epoch": made.epoch,
-                "step": made.step,
-                "validated": made.validated,
-                "scores": made.scores,
-                "files": files,
-            },
-        )
+        write_atomic(new / CONFIG, to_yaml(config))
+        base = {"name": config.encoder.name, "sha256": base_sha256}
+        seal(new, {"format": FORMAT, "base": base, **asdict(made)})
 
 
 def _saved_parts(model: MultiTaskModel) -> Iterable[str]:
@@ -103,31 +100,32 @@ def _title(folder: Path, article: str = "The") -> str:
     return f"{article} checkpoint of {folder.parent.name}"
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     """Read and check a checkpoint's manifest and the checksums of its files.
 
     Raises:
         CheckpointError: No checkpoint, a newer format, or a file that is not what was written.
     """
-    damaged = CheckpointError(f"{_title(folder)} has no readable manifest; it is damaged.")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder.parent.name} holds no checkpoint.") from None
-    except (OSError, ValueError):
-        raise damaged from None
-    match manifest:
-        case {"format": version} if version not in READABLE:
-            raise CheckpointError(f"{_title(folder)} has format {version}; this version reads {FORMAT} and older ones.")
-        case {"format": _, "base": {"sha256": str()}, "scores": dict(), "files": dict(files)}:
-            pass
-        case _:
-            raise damaged
+    if not (folder / MANIFEST).exists():
+        raise CheckpointError(f"{folder.parent.name} holds no checkpoint.")
+    manifest = read_manifest(folder, _title(folder), (*MIGRATIONS, FORMAT))
     for name in (WEIGHTS, TASKS, CONFIG):
-        found = files.get(name)
-        if not isinstance(found, dict) or file_sha256(folder / name) != found.get("sha256"):
+        if name not in manifest["files"]:
             raise CheckpointError(f"{name} of {_title(folder, 'the')} is damaged: its checksum does not match.")
-    return manifest
+    match manifest:
+        case {"base": {"sha256": str()}, "scores": dict(), "epoch": int(), "step": int(), "validated": bool()}:
+            return manifest
+        case _:
+            raise CheckpointError(f"{_title(folder)} has no readable manifest; it is damaged.")
+
+
+def made_of(folder: Path) -> Made | None:
+    """Say where in its run a checkpoint was made; None if there is none that is whole."""
+    try:
+        manifest = read_checkpoint_manifest(folder)
+    except CheckpointError:
+        return None
+    return Made(**{field.name: manifest[field.name] for field in fields(Made)})
 
 
 def load_checkpoint(folder: Path) -> tuple[MultiTaskModel, RunConfig, dict[str, Any]]:
@@ -139,7 +137,7 @@ def load_checkpoint(folder: Path) -> tuple[MultiTaskModel, RunConfig, dict[str, 
     Raises:
         CheckpointError: The checkpoint is damaged, or its base encoder is missing or another one.
     """
-    manifest = read_manifest(folder)
+    manifest = read_checkpoint_manifest(folder)
     config = load_config(folder / CONFIG)
     tasks = [TaskSpec.model_validate(task) for task in json.loads((folder / TASKS).read_text(encoding="utf-8"))]
     model = build_model(config, tasks)
@@ -152,6 +150,8 @@ def load_checkpoint(folder: Path) -> tuple[MultiTaskModel, RunConfig, dict[str, 
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"The weights of {_title(folder, 'the')} cannot be read ({error}).") from None
     state = model.state_dict()
+    for version in range(manifest["format"], FORMAT):
+        MIGRATIONS[version](saved, state)
     for name, value in saved.items():
         if name not in state or state[name].shape != value.shape:
             raise CheckpointError(f"{_title(folder)} does not fit its encoder: {name} has another shape.")

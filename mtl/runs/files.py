@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,11 +11,21 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from mtl.data.writing import write_json_lines, write_spreadsheet
 from mtl.errors import DataError
+
+# What the system says, in English and in plain words.
+NOT_WRITTEN = {
+    errno.ENOSPC: ("No space left on device", "the disk is full"),
+    errno.EDQUOT: ("Disk quota exceeded", "the quota of the disk is used up"),
+    errno.EROFS: ("Read-only file system", "its folder can only be read"),
+    errno.EACCES: ("Permission denied", "its folder may not be written"),
+    errno.EIO: ("Input/output error", "the disk reports an error"),
+}
 
 
 @contextmanager
@@ -27,6 +38,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -120,14 +132,17 @@ def _text_file(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Fill a new folder, then put it in the place of the old one; on an error the old one stays."""
+    """Fill a new folder, then put it in the place of the old one; on an error the old one stays.
+
+    A process that dies between the two renames leaves the old one under a hidden name, where `mend` finds it.
+    """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.iterdir():
-            _sync(file)
-        _sync(temporary)
+            sync(file)
+        sync(temporary)
         old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
         if target.exists():
             target.rename(old)
@@ -137,13 +152,32 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(target)
             raise
-        _sync(target.parent)
+        sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def mend(folder: Path) -> None:
+    """Clear away what a process that died has left in a folder; nobody may be writing there.
+
+    What was about to be replaced comes back if its successor did not get into its place.
+    """
+    for left in sorted(folder.glob(".*.old")):
+        target = folder / left.name[1:].rpartition(".old")[0].rpartition(".")[0]
+        if target.exists():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.rename(target)
+    for left in folder.glob(".*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     if os.name == "nt":  # Windows opens no folders
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -151,6 +185,19 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def why_not_written(error: BaseException) -> str:
+    """Say why the disk did not take something; empty if that is not what went wrong.
+
+    Libraries and our own sentences wrap the system's error, so the words and what came before are looked at too.
+    """
+    for cause in (error, error.__context__):
+        number = cause.errno if isinstance(cause, OSError) else None
+        for known, (words, reason) in NOT_WRITTEN.items():
+            if number == known or (number is None and words in str(cause)):
+                return reason
+    return ""
 
 
 def append_record(path: Path, value: Any) -> None:
@@ -174,10 +221,33 @@ def read_records(path: Path, offset: int = 0) -> tuple[list[Any], int]:
     except FileNotFoundError:
         return [], offset
     records: list[Any] = []
+    for record, size in _lines(data):
+        records.append(record)
+        offset += size
+    return records, offset
+
+
+def cut_records(path: Path, count: int) -> list[Any]:
+    """Keep the first records of a journal and drop the rest, a torn line among it.
+
+    Returns:
+        The records that are left: `count`, or fewer if it did not have so many.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    kept, end = [], 0
+    for record, size in islice(_lines(data), count):
+        kept.append(record)
+        end += size
+    if end < len(data):
+        os.truncate(path, end)
+        sync(path)
+    return kept
+
+
+def _lines(data: bytes) -> Iterator[tuple[Any, int]]:
+    """Yield each record and the bytes of its line, up to the first that is not whole."""
     for line in data.splitlines(keepends=True):
         text = line[9:].rstrip(b"\n")
         if not line.endswith(b"\n") or line[:8] != f"{zlib.crc32(text):08x}".encode():
-            break
-        records.append(json.loads(text))
-        offset += len(line)
-    return records, offset
+            return
+        yield json.loads(text), len(line)

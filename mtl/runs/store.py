@@ -66,6 +66,10 @@ class Status:
         return self.state in FINAL
 
 
+# How runs ended whose folder could not even take that; a disk that can only be read leaves no other place for it.
+UNWRITTEN: dict[Path, Status] = {}
+
+
 class Run:
     """One training: a folder whose files everyone reads.
 
@@ -138,9 +142,10 @@ class Run:
     def status(self) -> Status:
         """Read where the run stands."""
         try:
-            return Status(**json.loads((self.path / "status.json").read_text(encoding="utf-8")))
+            found = Status(**json.loads((self.path / "status.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            return Status("interrupted", "finished", "its status cannot be read")
+            found = Status("interrupted", "finished", "its status cannot be read")
+        return found if found.is_final else UNWRITTEN.get(self.path, found)
 
     def set_status(self, state: State, phase: Phase, reason: str = "", **changes: Any) -> None:
         """Write where the run stands.
@@ -154,15 +159,18 @@ class Run:
         Raises:
             OSError: The disk does not take it, not even after the room that was set aside was given up.
         """
-        status = replace(self.status, state=state, phase=phase, reason=reason, goes_on=False)
-        value = asdict(replace(status, **changes))
+        rest = {"goes_on": False, **changes}
+        status = replace(self.status, state=state, phase=phase, reason=reason, **rest)
+        value = asdict(status)
         try:
             write_json(self.path / "status.json", value)
         except OSError:
             if not status.is_final:
                 raise
+            UNWRITTEN[self.path] = Status(**value)
             (self.path / RESERVE).unlink(missing_ok=True)
             write_json(self.path / "status.json", value)
+        UNWRITTEN.pop(self.path, None)
 
     def append_event(self, event: dict[str, Any]) -> None:
         """Add an event to the journal."""
@@ -295,7 +303,9 @@ class RunStore:
         """Make a private folder whose name sorts by time and cannot be guessed."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            path = self.root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}"
+            now = time.time()
+            stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+            path = self.root / f"{stamp}-{int(now % 1 * 1000):03x}{secrets.token_hex(8)}"
             path.mkdir(mode=0o700)
         except OSError as error:
             raise CheckpointError(
@@ -342,6 +352,11 @@ class RunStore:
         except OSError as error:
             raise CheckpointError(f"The run cannot be deleted: {str(error.strerror).lower()}.") from None
         shutil.rmtree(gone, ignore_errors=True)
+
+    def clear_deleted(self) -> None:
+        """Remove what is left of deleted runs whose deletion was cut off."""
+        for left in self.root.glob(".*.deleted"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def delete(self, run: Run) -> None:
         """Delete a finished run with everything in it.

@@ -15,53 +15,36 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from mtl.config import task_specs
 from mtl.errors import CheckpointError, UserError
-from mtl.runs.files import write_csv, write_json, write_twins
-from mtl.runs.starting import Start, score_earlier, start_model
-from mtl.runs.store import Phase, Run, State, Status, open_run
-from mtl.settings import settings
+from mtl.runs.files import why_not_written
+from mtl.runs.resuming import points
+from mtl.runs.running import Running, StopRequest
+from mtl.runs.store import Run, Status, open_run
 
 if TYPE_CHECKING:
-    from mtl.data.splitting import Splits
-    from mtl.modeling.multitask import MultiTaskModel
-    from mtl.runs.checkpoint import Made
-    from mtl.training.events import EpochEnd, Event, RunEnd
+    from mtl.training.events import Event
 
 log = logging.getLogger(__name__)
-PHASES: dict[str, Phase] = {"embedding": "embedding", "validation": "validating", "test": "testing"}
 STOP_POLL_SECONDS = 0.2
-
-
-class StopRequest:
-    """A wish to stop, from a signal, a file or a dead server; the first reason counts.
-
-    Args:
-        may_exit: Whether the process belongs to the run, so that it may end at once while the libraries load.
-    """
-
-    def __init__(self, *, may_exit: bool = False) -> None:
-        self.state: State | None = None
-        self.reason = ""
-        self.may_exit = may_exit
-
-    def ask(self, state: State, reason: str) -> None:
-        """Ask for a stop that ends in this state."""
-        if self.state is None:
-            self.reason, self.state = reason, state
+LEASE_SECONDS = 2.0  # someone who looks whether the run is free holds it for a moment
+DISK_ADVICE = "What was saved before is kept; put the disk right and resume the run."
+UNWRITTEN = 74  # as sysexits.h has it: a file could not be written, not even the run's status
 
 
 def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None = None) -> Status:
-    """Train a queued run to its end, in this process.
+    """Train a run to its end in this process: from its start, or on from where an earlier process left it.
 
     Args:
         run: Made by `RunStore.create`.
         stop: Looked at between two batches.
         on_event: Called with every event, for a progress bar.
+
+    Returns:
+        How it ended, which its folder says too, if that can be written.
 
     Raises:
         CheckpointError: Another process is training this run.
@@ -69,160 +52,45 @@ def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None =
     """
     lease = FileLock(run.path / "lease")
     try:
-        held = lease.acquire(timeout=0)
+        held = lease.acquire(timeout=LEASE_SECONDS)
     except Timeout:
         raise CheckpointError("This run is already being trained by another process.") from None
     with held:  # not the lock itself, which would be taken twice and let go once
         if stop.may_exit:
             threading.Thread(target=_watch_start, args=(run, stop), daemon=True).start()
         try:
-            _Work(run, stop, on_event).train()
-        except UserError as error:
-            run.set_status("failed", "finished", str(error))
-            raise
-        except OSError as error:
-            log.exception("the run folder failed")
-            run.set_status("failed", "finished", f"A file of the run could not be written: {error.strerror}.")
+            Running(run, stop, on_event).train()
         except Exception as error:
-            log.exception("unexpected")
-            run.set_status("failed", "finished", _why(error))
+            status = _end(run, error)
+            if isinstance(error, UserError) and status.state == "failed":
+                raise
+            return status
     return run.status
 
 
-def _why(error: Exception) -> str:
+def _end(run: Run, error: Exception) -> Status:
+    """Say in the run's folder why it ended; what was saved before is still there."""
+    status = _ending(error)
+    try:
+        run.set_status(status.state, status.phase, status.reason)
+    except OSError:
+        log.exception("the status could not be written: %s", status.reason)
+    return status
+
+
+def _ending(error: Exception) -> Status:
     from mtl.training.memory import is_out_of_memory
 
+    if disk := why_not_written(error):
+        log.error("the run folder failed", exc_info=error)
+        return Status("interrupted", "finished", f"A file could not be written: {disk}. {DISK_ADVICE}")
+    if isinstance(error, UserError):
+        return Status("failed", "finished", str(error))
+    log.error("unexpected", exc_info=error)
     if is_out_of_memory(error):
-        return "The memory was not enough; try a smaller batch size or encoder.max_length."
-    return f"An unexpected error ended the run ({type(error).__name__}); worker.log has the details."
-
-
-class _Work:
-    """The state of one training process."""
-
-    def __init__(self, run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None) -> None:
-        self.run, self.stop, self.on_event = run, stop, on_event
-        self.config, self.tasks = run.config, task_specs(run.config)
-        self.history: list[dict[str, Any]] = []
-        self.made: Made | None = None
-        self.earlier: dict[str, Any] = {}
-        self.start: Start
-        self.started = time.monotonic()
-        self.phase: Phase = "starting"
-
-    def train(self) -> None:
-        """Train, journal and save until the end or a stop."""
-        self.run.set_status("running", "starting")
-        # torch and transformers take seconds to import: the run says "starting" before they do
-        from mtl.data.preparing import cut
-        from mtl.training.loop import train
-
-        self.table = self.run.table()
-        splits = cut(self.table, self.config, self.run.split())
-        self.start = start_model(self.config, self.run.source)
-        model, earlier = self.start.model, self.start.earlier
-        self.earlier = {"before": score_earlier(model, earlier)} if earlier else {}
-        notes = self.start.notes
-        for event in train(model, splits, self.config, cache_dir=settings().cache_dir, notes=notes):
-            self._handle(event, model, splits)
-            if self.run.stop_requested:
-                self.stop.ask("stopped", "Stopped on request.")
-            if self.stop.state and not self.run.status.is_final:
-                self._end_early(model)
-                return
-
-    def _handle(self, event: Event, model: MultiTaskModel, splits: Splits) -> None:
-        from mtl.training.events import EpochEnd, EvaluationStep, RunBegin, RunEnd, StepEnd, as_json
-
-        if self.on_event:
-            self.on_event(event)
-        if isinstance(event, EvaluationStep):
-            self._enter(PHASES[event.side])
-            return
-        self._enter("training")
-        value = as_json(event)
-        self.history.append(value)
-        self.run.append_event(value)
-        match event:
-            case StepEnd():
-                self.run.append_timing({"step": event.step, "seconds": round(time.monotonic() - self.started, 3)})
-            case EpochEnd():
-                self._end_epoch(event, model)
-            case RunEnd():
-                self._end_run(event, model, splits)
-            case RunBegin():
-                write_json(self.run.path / "plan.json", event.plan)
-
-    def _enter(self, phase: Phase) -> None:
-        if phase != self.phase and self.phase != "finished":
-            self.phase = phase
-            self.run.set_status("running", phase)
-
-    def _end_epoch(self, event: EpochEnd, model: MultiTaskModel) -> None:
-        from mtl.reports.report import metrics_table
-
-        if event.improved:
-            scores = event.validation.scores if event.validation else {}
-            self._save(model, event.epoch, event.step, validated=event.validation is not None, scores=scores)
-        write_csv(self.run.path / "metrics.csv", *metrics_table(self.history, self.tasks))
-
-    def _save(
-        self, model: MultiTaskModel, epoch: int, step: int, *, validated: bool, scores: dict[str, dict[str, float]]
-    ) -> None:
-        from mtl.runs.checkpoint import Made, save_checkpoint
-
-        self.made = Made(epoch, step, validated, scores)
-        save_checkpoint(self.run.best, model, self.start.config, self.start.base_sha256, self.made)
-
-    def _end_run(self, event: RunEnd, model: MultiTaskModel, splits: Splits) -> None:
-        from mtl.reports.png import save_report_plots
-        from mtl.reports.report import prediction_table
-        from mtl.reports.testing import test_report
-        from mtl.runs.checkpoint import save_checkpoint
-
-        report = test_report(
-            event,
-            self.tasks,
-            train=splits.train,
-            test=splits.test,
-            places=self.table.place,
-            validation=self.made.scores if self.made else None,
-        )
-        if event.temperatures and self.made:  # the heads know now how sure to be
-            save_checkpoint(self.run.best, model, self.start.config, self.start.base_sha256, self.made)
-        if self.start.earlier:
-            rows = len(self.start.earlier.examples or ())
-            after = {"run": self.start.earlier.name, "rows": rows, "after": score_earlier(model, self.start.earlier)}
-            report["earlier"] = self.earlier | after
-        write_json(self.run.path / "report.json", report)
-        if event.test:
-            table = prediction_table(self.table, splits.test, event.test, self.tasks, event.temperatures)
-            with write_twins(self.run.path / "predictions.csv") as write:
-                write(*table)
-        self._plots()
-        save_report_plots(report, self.tasks, self.run.path / "plots")
-        self.phase = "finished"
-        self.run.set_status(event.outcome, "finished", event.reason)
-
-    def _end_early(self, model: MultiTaskModel) -> None:
-        """Keep the best checkpoint, or else the current weights, marked as not validated."""
-        taken = [event for event in self.history if event["event"] == "StepEnd"]
-        if not taken:
-            kept = "No step was taken yet, so there is nothing to keep."
-        elif self.run.has_checkpoint:
-            kept = "The best checkpoint so far is kept."
-        else:
-            self._save(model, taken[-1]["epoch"] - 1, taken[-1]["step"], validated=False, scores={})
-            kept = "The weights of the last step are kept; they were not validated."
-        if taken:
-            self._plots()
-        self.phase = "finished"
-        self.run.set_status(self.stop.state or "stopped", "finished", f"{self.stop.reason} {kept}")
-
-    def _plots(self) -> None:
-        from mtl.reports.png import save_plots
-
-        save_plots(self.history, self.tasks, self.run.path / "plots")
+        return Status("failed", "finished", "The memory was not enough for one text; try a smaller encoder.max_length.")
+    kind = type(error).__name__
+    return Status("failed", "finished", f"An unexpected error ended the run ({kind}); worker.log has the details.")
 
 
 def main(arguments: list[str]) -> int:
@@ -234,14 +102,17 @@ def main(arguments: list[str]) -> int:
     if hasattr(os, "nice"):
         os.nice(5)  # the page stays responsive
     stop = StopRequest(may_exit=True)
-    signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The run was asked to end by the system."))
+    signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The system ended the run.", goes_on=True))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal: the server decides
     threading.Thread(target=_watch_server, args=(stop,), daemon=True).start()
     try:
-        return 0 if work(run, stop).state in {"done", "stopped"} else 1
+        status = work(run, stop)
     except UserError as error:
         log.error("%s", error)
         return 1
+    if not run.status.is_final:
+        return UNWRITTEN
+    return 0 if status.state in {"done", "stopped"} else 1
 
 
 def _watch_server(stop: StopRequest) -> None:
@@ -249,7 +120,11 @@ def _watch_server(stop: StopRequest) -> None:
     # not through sys.stdin: a thread that waits inside its buffer makes the interpreter abort at exit
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    stop.ask("interrupted", "The server went away.")
+    stop.ask("interrupted", "The server went away.", goes_on=True)
+
+
+def _kept(run: Run) -> str:
+    return "It is where it was." if points(run) else "No step was taken yet, so there is nothing to keep."
 
 
 def _watch_start(run: Run, stop: StopRequest) -> None:
@@ -258,7 +133,7 @@ def _watch_start(run: Run, stop: StopRequest) -> None:
         if run.stop_requested:
             stop.ask("stopped", "Stopped on request.")
         if stop.state:
-            run.set_status(stop.state, "finished", f"{stop.reason} No step was taken yet, so there is nothing to keep.")
+            run.set_status(stop.state, "finished", f"{stop.reason} {_kept(run)}", goes_on=stop.goes_on)
             os._exit(0)
         time.sleep(STOP_POLL_SECONDS)
 

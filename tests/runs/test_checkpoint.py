@@ -19,7 +19,7 @@ from mtl.data.batching import pad, tokenise
 from mtl.errors import CheckpointError
 from mtl.modeling.encoder import encoder_sha256
 from mtl.modeling.multitask import MultiTaskModel, build_model
-from mtl.runs.checkpoint import FORMAT, Made, load_checkpoint, read_manifest, save_checkpoint
+from mtl.runs.checkpoint import FORMAT, Made, load_checkpoint, read_checkpoint_manifest, save_checkpoint
 from mtl.training.components import components, frozen_parts, parameter_names
 
 TEXTS = ["snow", "the team was great today", "the soup was awful, they said"]
@@ -141,7 +141,7 @@ def test_checkpoint_is_four_readable_files(make: Make) -> None:
         "model.safetensors",
         "tasks.json",
     ]
-    manifest = read_manifest(folder)
+    manifest = read_checkpoint_manifest(folder)
     assert (manifest["epoch"], manifest["step"], manifest["validated"], manifest["scores"]) == (2, 12, True, SCORES)
     for name, entry in manifest["files"].items():
         data = (folder / name).read_bytes()
@@ -153,7 +153,7 @@ def test_checkpoint_is_four_readable_files(make: Make) -> None:
 def test_checkpoint_of_the_same_weights_is_the_same_files(make: Make) -> None:
     folder, model, config = make()
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    base = read_manifest(folder)["base"]["sha256"]
+    base = read_checkpoint_manifest(folder)["base"]["sha256"]
     save_checkpoint(folder, model, config, base, Made(2, 12, True, SCORES))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
@@ -162,7 +162,7 @@ def test_checkpoint_takes_the_place_of_an_older_one(make: Make) -> None:
     folder, model, config = make()
     with torch.no_grad():
         model.heads["topic"].layers[1].bias.add_(1.0)
-    save_checkpoint(folder, model, config, read_manifest(folder)["base"]["sha256"], Made(3, 18, False, {}))
+    save_checkpoint(folder, model, config, read_checkpoint_manifest(folder)["base"]["sha256"], Made(3, 18, False, {}))
     loaded, _, manifest = load_checkpoint(folder)
     assert_same_answers(model, loaded)
     assert (manifest["epoch"], manifest["validated"]) == (3, False)

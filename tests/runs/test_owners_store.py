@@ -16,6 +16,7 @@ from mtl.runs import owners
 from mtl.runs.owners import Visitor
 from mtl.runs.store import Run, RunStore
 
+KEYS = tuple(f"share-{letter * 43}" for letter in "ab")
 LINES = [f"the sentence number {number},{'ab'[number % 2]}" for number in range(40)]
 
 
@@ -36,8 +37,8 @@ def made(store: RunStore, who: str) -> Run:
         Visitor("token"),
         Visitor("a secret of words"),
         Visitor("token", "login-x"),
-        Visitor("", "login-x", ("share-a", "share-b")),
-        Visitor("token", "login-x", ("share-a",)),
+        Visitor("", "login-x", KEYS),
+        Visitor("token", "login-x", KEYS[:1]),
     ],
 )
 def test_visitor_is_the_same_after_the_journey_as_text(visitor: Visitor) -> None:
@@ -49,10 +50,19 @@ def test_visitor_of_anything_else_knows_nothing(text: object) -> None:
     assert Visitor.of(text) == Visitor()
 
 
-def test_visitor_who_sends_a_million_keys_is_not_read_to_the_end() -> None:
-    found = Visitor.of("mine\n" + "\n".join(f"share-{number}" for number in range(1_000_000)))
+def test_visitor_who_sends_more_keys_than_are_kept_is_not_read_to_the_end() -> None:
+    found = Visitor.of("mine\n" + "\n".join(f"share-{number:043}" for number in range(100_000)))
     assert found.token == "mine"
     assert len(found.keys) == owners.MOST_KEYS
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "x", "login-evil", f"{KEYS[0]}\n", f"{KEYS[0]}\nlogin-evil", f"login-{KEYS[0]}", KEYS[0][:-1], None, 3],
+)
+def test_link_cannot_slip_in_a_secret_of_another_kind(value: object) -> None:
+    assert owners.valid_keys([value, KEYS[1]]) == KEYS[1:]
+    assert owners.valid_keys(value) == ()
 
 
 def test_run_belongs_to_the_browser_and_to_the_login(store: RunStore) -> None:
@@ -79,9 +89,9 @@ def test_key_that_a_visitor_holds_makes_nobody_an_owner_of_what_they_start(store
 
 
 def test_run_of_a_visitor_with_keys_alone_is_nobodys(store: RunStore) -> None:
-    run = made(store, "share-key")
+    run = made(store, KEYS[0])
     assert not owners.has_owner(run.path)
-    assert not owners.reads(run.path, "share-key")
+    assert not owners.reads(run.path, KEYS[0])
 
 
 def test_key_opens_its_run_to_be_read_until_sharing_stops(store: RunStore) -> None:
@@ -121,7 +131,7 @@ DAMAGED: list[Any] = [
 def test_damaged_file_opens_to_nobody(store: RunStore, file: str, content: str) -> None:
     run = made(store, "mine")
     (run.path / file).write_text(content)
-    for who in ("", "theirs", "share-key", "é", "\ud800", "login-x"):
+    for who in ("", "theirs", KEYS[0], "é", "\ud800", "login-x"):
         assert not owners.owns(run.path, who)
         assert not owners.reads(run.path, who)
     assert owners.owns(run.path, "mine") == (file == "share.json")
@@ -129,7 +139,7 @@ def test_damaged_file_opens_to_nobody(store: RunStore, file: str, content: str) 
 
 
 def test_absent_run_is_nobodys(store: RunStore) -> None:
-    for who in ("", "mine", "share-key"):
+    for who in ("", "mine", KEYS[0]):
         assert not owners.reads(store.root / "never-was", who)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,9 +15,12 @@ from filelock import FileLock
 
 from mtl.config import RunConfig
 from mtl.data.reading import read_table
-from mtl.errors import LimitError
+from mtl.errors import CheckpointError, LimitError
+from mtl.runs import owners
 from mtl.runs import queue as queue_module
+from mtl.runs import store as store_module
 from mtl.runs.queue import RunQueue
+from mtl.runs.room import drop_expired, make_room, size_of
 from mtl.runs.store import Run, RunStore
 from mtl.settings import settings
 
@@ -53,6 +57,12 @@ if behaviour == "wait":
     while not (run / "stop").exists():
         time.sleep(0.02)
     say("stopped", "finished")
+elif behaviour == "deaf":
+    time.sleep(60)
+elif behaviour == "unwritten":
+    while not (run / "go").exists():
+        time.sleep(0.02)
+    raise SystemExit(74)
 elif behaviour == "crash":
     raise SystemExit("something broke")
 elif behaviour == "killed":
@@ -268,3 +278,173 @@ def test_queue_recovery_leaves_ended_runs_as_they_are(store: RunStore, make: Cal
     run.set_status(state, "finished", "as it was")
     RunQueue(store).recover()
     assert (run.status.state, run.status.reason) == (state, "as it was")
+
+
+# ------------------------------------------------------------------------------------------ going on
+
+
+def test_queue_takes_up_again_what_waited(queue: RunQueue, store: RunStore, make: Callable[..., Run]) -> None:
+    first, second = make("wait"), make()
+    queue.submit(first)
+    queue.submit(second)
+    wait_for(lambda: first.status.state == "running")
+    queue.close()
+    assert second.status.state == "queued"
+    other = RunQueue(store)
+    other.recover()
+    try:
+        wait_for(lambda: second.status.state == "done")
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted"])
+def test_queue_lets_a_run_go_on_that_was_cut_off(queue: RunQueue, make: Callable[..., Run], state: Any) -> None:
+    run = make()
+    run.set_status(state, "training", page=True, goes_on=state == "interrupted")
+    queue.recover()
+    wait_for(lambda: run.status.state == "done")
+
+
+def test_queue_lets_a_run_go_on_twice_and_no_more(store: RunStore, make: Callable[..., Run]) -> None:
+    run = make()
+    run.set_status("running", "training", page=True, attempt=1)
+    for restarts in (1, 2):
+        queue = RunQueue(store)
+        queue._closed.set()  # nothing is started, as if the server had died at once
+        queue.recover()
+        assert (run.status.state, run.status.restarts) == ("queued", restarts)
+        run.set_status("running", "training")
+    RunQueue(store).recover()
+    assert run.status.state == "interrupted"
+    assert "2 times" in run.status.reason
+    assert run.can_go_on
+
+
+def test_queue_leaves_a_run_of_the_command_line_to_its_person(store: RunStore, make: Callable[..., Run]) -> None:
+    run = make()
+    run.set_status("interrupted", "finished", "The system ended the run.", goes_on=True)
+    RunQueue(store).recover()
+    assert (run.status.state, run.status.page) == ("interrupted", False)
+
+
+def test_queue_resumes_on_request_and_forgets_the_stop(queue: RunQueue, make: Callable[..., Run]) -> None:
+    run = make()
+    run.request_stop()
+    run.set_status("stopped", "finished", "Stopped on request.", restarts=2)
+    queue.resume(run)
+    assert (run.stop_requested, run.status.restarts) == (False, 0)
+    wait_for(lambda: run.status.state == "done")
+    with pytest.raises(CheckpointError, match="over"):
+        queue.resume(run)
+
+
+def test_queue_refuses_to_resume_what_goes_on(queue: RunQueue, make: Callable[..., Run]) -> None:
+    run = make("wait")
+    queue.submit(run)
+    wait_for(lambda: run.status.state == "running")
+    with pytest.raises(CheckpointError, match="still going on"):
+        queue.resume(run)
+    queue.stop(run)
+    wait_for(lambda: run.status.state == "stopped")
+
+
+# --------------------------------------------------------------------------------------------- limits
+
+
+def test_queue_ends_a_process_that_does_not_stop(
+    queue: RunQueue, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "KILL_AFTER_SECONDS", 0.3)
+    run = make("deaf")
+    queue.submit(run)
+    wait_for(lambda: run.status.state == "running")
+    queue.stop(run)
+    wait_for(lambda: run.status.is_final)
+    assert run.status.state == "stopped"
+    assert "did not answer" in run.status.reason
+
+
+def test_queue_ends_a_process_that_takes_too_much_memory(
+    queue: RunQueue, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_MAX_WORKER_BYTES", "1000000")
+    settings.cache_clear()
+    run = make("wait")
+    queue.submit(run)
+    wait_for(lambda: run.status.is_final)
+    assert run.status.state == "failed"
+    assert "of memory" in run.status.reason
+
+
+def test_queue_holds_a_visitor_to_their_share(
+    queue: RunQueue, store: RunStore, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_MAX_RUNS_PER_VISITOR", "2")
+    settings.cache_clear()
+    for _ in range(2):
+        queue.check_room(who="mine")
+        run = make("wait")
+        owners.give(run.path, "mine")
+        queue.submit(run)
+    with pytest.raises(LimitError, match="2 runs"):
+        queue.check_room(who="mine")
+    queue.check_room(who="another's")  # one visitor's runs are no one else's limit
+    for run in queue.active():
+        queue.stop(run)
+    wait_for(lambda: all(run.status.is_final for run in store.list()))
+
+
+def test_queue_ends_a_run_whose_folder_cannot_take_its_status(
+    queue: RunQueue, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make("unwritten")
+    queue.submit(run)
+    wait_for(lambda: run.status.state == "running")
+    monkeypatch.setattr(store_module, "write_json", _refuse)
+    (run.path / "go").touch()
+    wait_for(lambda: run.status.is_final)
+    assert run.status.state == "interrupted"  # known here, though not on the disk
+    assert "could not be written" in run.status.reason
+    assert json.loads((run.path / "status.json").read_text())["state"] == "running"
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_queue_makes_room_by_the_oldest_finished_runs(
+    store: RunStore, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [make() for _ in range(4)]
+    for run, state in zip(runs, ["done", "running", "failed", "done"], strict=True):
+        (run.path / "best").mkdir()
+        (run.path / "best" / "model.safetensors").write_bytes(bytes(100_000))
+        run.set_status(state, "finished")
+    monkeypatch.setenv("MTL_MAX_DISK_BYTES", "290000")
+    settings.cache_clear()
+    make_room(store)
+    left = {run.name for run in store.list()}
+    assert left == {runs[1].name, runs[3].name}  # the two oldest that are over are gone
+    assert sum(size_of(run.path) for run in store.list()) <= 290_000
+    for run in (runs[1], runs[3]):
+        run.set_status("running", "training")
+    monkeypatch.setenv("MTL_MAX_DISK_BYTES", "100000")
+    settings.cache_clear()
+    with pytest.raises(LimitError, match="used up"):
+        make_room(store)
+    assert len(store.list()) == 2
+
+
+def test_queue_keeps_finished_runs_for_their_time(
+    store: RunStore, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, young, going = make(), make(), make()
+    for run, state in ((old, "done"), (young, "done"), (going, "running")):
+        run.set_status(state, "finished")
+    for run in (old, going):
+        os.utime(run.path / "status.json", (time.time() - 1000, time.time() - 1000))
+    monkeypatch.setenv("MTL_RUN_TTL_SECONDS", "900")
+    settings.cache_clear()
+    drop_expired(store)
+    assert {run.name for run in store.list()} == {young.name, going.name}

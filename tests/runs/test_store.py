@@ -24,7 +24,13 @@ def run(store: RunStore, raw_config: RunConfig, tiny_csv_bytes: bytes) -> Run:
 
 
 def test_store_creates_a_private_folder_that_a_worker_can_start_from(run: Run, tiny_csv_bytes: bytes) -> None:
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "data.csv", "split.json", "status.json"]
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "config.yaml",
+        "data.csv",
+        "reserve",
+        "split.json",
+        "status.json",
+    ]
     assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
     assert run.table().columns == read_table(tiny_csv_bytes).columns
     assert run.status.state == "queued"
@@ -51,7 +57,7 @@ def test_store_names_sort_by_time_and_cannot_be_guessed(
     monkeypatch.setattr("mtl.runs.store.time.strftime", lambda pattern: next(times))
     names = [store.create(raw_config, read_table(tiny_csv_bytes)).name for _ in range(3)]
     assert len(set(names)) == 3
-    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{16}", name) for name in names)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{19}", name) for name in names)
     assert sorted(names)[0] == names[2]
     assert [run.name for run in store.list()] == sorted(names, reverse=True)
 

@@ -199,7 +199,7 @@ def test_worker_metrics_have_a_row_per_epoch(finished_run: Run) -> None:
 
 
 def test_worker_checkpoint_is_that_of_the_best_epoch(finished_run: Run) -> None:
-    manifest = checkpoint_module.read_manifest(finished_run.best)
+    manifest = checkpoint_module.read_checkpoint_manifest(finished_run.best)
     events = finished_run.events()[0]
     best = [event for event in events if event["event"] == "EpochEnd" and event["improved"]][-1]
     assert manifest["validated"] is True
@@ -215,7 +215,7 @@ def test_worker_report_holds_the_test_scores_once(finished_run: Run) -> None:
     assert report["outcome"] == "done"
     assert report["test"] == end["test"]["scores"]
     assert report["test_rows"] == end["test"]["counts"]
-    assert report["validation"] == checkpoint_module.read_manifest(finished_run.best)["scores"]
+    assert report["validation"] == checkpoint_module.read_checkpoint_manifest(finished_run.best)["scores"]
 
 
 def test_worker_predictions_are_those_the_report_counts(finished_run: Run) -> None:
@@ -326,7 +326,7 @@ def test_worker_stops_during_an_evaluation_too(make: Callable[..., Run]) -> None
     run = make()
     status = stop_at(run, "EvaluationStep", 1)
     assert status.state == "stopped"
-    assert checkpoint_module.read_manifest(run.best)["validated"] is False
+    assert checkpoint_module.read_checkpoint_manifest(run.best)["validated"] is False
     assert not any(event["event"] == "EpochEnd" for event in run.events()[0])
 
 
@@ -379,7 +379,7 @@ def test_worker_without_a_test_side_claims_no_test_score(make: Callable[..., Run
 def test_worker_without_a_validation_side_keeps_the_last_epoch(make: Callable[..., Run]) -> None:
     run = make("data.split.train=0.8", "data.split.validation=0", "data.split.test=0.2", "training.epochs=2")
     assert work(run, StopRequest()).state == "done"
-    manifest = checkpoint_module.read_manifest(run.best)
+    manifest = checkpoint_module.read_checkpoint_manifest(run.best)
     assert (manifest["epoch"], manifest["validated"], manifest["scores"]) == (2, False, {})
     assert read_csv(run.path / "metrics.csv")[1]["validation_loss"] == ""
 
