@@ -272,7 +272,7 @@ class TrainingConfig(Section):
     )
     epochs: Annotated[Whole, Field(ge=1, le=1000)] | Literal["auto"] | None = Field(
         None,
-        description="Passes over the training rows; auto: at least 3, and enough for 100 steps and 50 more per further task",
+        description="Passes over the training rows; auto: at least 3 and 100 steps, 50 more for each further task",
     )
     batch_size: Whole | None = Field(None, ge=1, le=1024, description="Rows of one step")
     freeze: Annotated[Names | None, BeforeValidator(_nothing)] = Field(

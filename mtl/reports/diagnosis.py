@@ -42,6 +42,7 @@ def diagnose(history: History) -> list[str]:
         history: Events of a run, finished or not, as its journal holds them; older ones may lack keys.
     """
     found = [
+        *_short_of_memory(history),
         *_collapsed(history),
         *_stalling(history),
         *_dominating(history),
@@ -50,6 +51,16 @@ def diagnose(history: History) -> list[str]:
         *_drifting(history),
     ]
     return found[:MOST_SENTENCES]
+
+
+def _short_of_memory(history: History) -> list[str]:
+    divided = [event for event in history if event["event"] == "StepEnd" and event.get("parts", 1) > 1]
+    if not divided:
+        return []
+    return [
+        f"The memory was not enough for a whole batch, so since step {divided[0]['step']} it is computed in parts "
+        f"({divided[-1]['parts']} of them). The batch size stays what it is; each step takes longer."
+    ]
 
 
 def _collapsed(history: History) -> list[str]:

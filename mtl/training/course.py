@@ -108,6 +108,7 @@ class Course:
             "taken": self._taken,
             "step": self.step,
             "reason": self.reason,
+            "parts": run.parts,
             "best_epoch": self.best_epoch,
             "scores": self._scores,
             "chooser": self._chooser.state(),
@@ -121,6 +122,7 @@ class Course:
         run, values = self._run, state.values
         self.epoch, self._taken, self.step = values["epoch"], values["taken"], values["step"]
         self.reason, self.best_epoch, self._scores = values["reason"], values["best_epoch"], dict(values["scores"])
+        run.parts = values["parts"]
         self._chooser.resume(values["chooser"])
         self.meter.resume(_within(state.tensors, "meter"), values["meter"])
         if self.best_epoch is not None:

@@ -59,6 +59,7 @@ class StepEnd:
         learning_rates: Component -> rate of this step; only what learns.
         gradient_norm: Before clipping; None if nothing learns.
         conflict: What the tasks' gradients do to each other, in the steps in which that is looked at.
+        parts: How many the batch was encoded in; more than 1 where the memory is not enough.
         capture: Returns all that a continuation needs, until the next event is asked for.
     """
 
@@ -70,6 +71,7 @@ class StepEnd:
     learning_rates: dict[str, float]
     gradient_norm: float | None
     conflict: Conflict | None = None
+    parts: int = 1
     capture: Capture = field(default=None, repr=False, compare=False)
 
 

@@ -18,8 +18,10 @@ from mtl.training.calibration import fit_temperature
 from mtl.training.course import Course, State, restore
 from mtl.training.evaluation import evaluation
 from mtl.training.events import EpochEnd, Event, RunEnd, StepEnd
+from mtl.training.memory import is_out_of_memory
 from mtl.training.metrics import Evaluation, Meter
 from mtl.training.numerics import Numerics
+from mtl.training.parts import encode
 from mtl.training.setup import Setup
 
 
@@ -97,13 +99,24 @@ def train(
 
 
 def take_step(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> StepEnd:
-    """Learn from one batch.
+    """Learn from one batch; if the memory is not enough, in more and more parts.
 
     Raises:
         Diverged: A loss or a gradient is not finite; the weights are as before.
     """
+    while True:
+        try:
+            return _learn(run, batch, meter, step, epoch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or run.parts >= len(batch.indices):
+                raise
+        # not in the handler, which holds on to the memory of what failed
+        run.divide_batches()
+
+
+def _learn(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> StepEnd:
     rates = run.set_rates(step, epoch)
-    encoded = run.model.encode(batch.features)
+    encoded = encode(run.model, batch.features, run.parts)
     logits = run.model.answer(encoded, batch.tasks or run.keys)
     losses = run.model.losses(logits, batch.labels)
     conflict = run.look_at_conflict(losses, encoded, batch, step)
@@ -126,6 +139,7 @@ def take_step(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> 
         learning_rates=rates,
         gradient_norm=norm,
         conflict=conflict,
+        parts=run.parts,
     )
 
 

@@ -80,6 +80,7 @@ class Setup:
             self.steps,
             shared=self.shares,
         )
+        self.parts = 1  # of a batch, when the memory is not enough for all of it
         self.anchors: Anchors | None = None
         self.start: Tensor | None = None
         for task in self.tasks:
@@ -194,6 +195,13 @@ class Setup:
     def batch(self, draw: Draw) -> Batch:
         """Cut out one batch."""
         return self.train.batch(draw.rows, None if draw.task is None else (draw.task,))
+
+    def divide_batches(self) -> None:
+        """Encode batches in twice as many parts from now on, and forget what a step that failed has left."""
+        self.parts *= 2
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def set_rates(self, step: int, epoch: int) -> dict[str, float]:
         """Give every group its rate of this step (1 for the first) and return those of the parts that learn."""

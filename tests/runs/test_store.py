@@ -54,7 +54,7 @@ def test_store_names_sort_by_time_and_cannot_be_guessed(
     store: RunStore, raw_config: RunConfig, tiny_csv_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(["20260102-030405", "20260102-030405", "20251231-235959"])
-    monkeypatch.setattr("mtl.runs.store.time.strftime", lambda pattern: next(times))
+    monkeypatch.setattr("mtl.runs.store.time.strftime", lambda pattern, moment: next(times))
     names = [store.create(raw_config, read_table(tiny_csv_bytes)).name for _ in range(3)]
     assert len(set(names)) == 3
     assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{19}", name) for name in names)
