@@ -26,6 +26,7 @@ OWNER, SHARED, SERVER = "owner.json", "share.json", ".secret"
 MOST_KEYS, MOST_CHARACTERS = 20, 4_096
 _KEY, _LOGIN = "share-", "login-"
 _BYTES = 32
+_KEY_WRITTEN = re.compile(f"{_KEY}[A-Za-z0-9_-]{{43}}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _NOBODY = (hashlib.sha256(secrets.token_bytes(_BYTES)).hexdigest(),)
 _LOCK = threading.Lock()
@@ -52,11 +53,17 @@ class Visitor:
         return cls(
             token=next((line for line in lines if not line.startswith((_KEY, _LOGIN))), ""),
             login=next((line for line in lines if line.startswith(_LOGIN)), ""),
-            keys=tuple(line for line in lines if line.startswith(_KEY))[-MOST_KEYS:],
+            keys=valid_keys(lines),
         )
 
     def __str__(self) -> str:
         return "\n".join(filter(None, (self.token, self.login, *self.keys)))
+
+
+def valid_keys(values: object) -> tuple[str, ...]:
+    """Keep what looks like a key, the newest ones: a link must not slip a secret of another kind into what is known."""
+    given = values if isinstance(values, list | tuple) else ()
+    return tuple(one for one in given if isinstance(one, str) and _KEY_WRITTEN.fullmatch(one))[-MOST_KEYS:]
 
 
 def new_token() -> str:

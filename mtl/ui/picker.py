@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+import logging
+import os
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +17,9 @@ from mtl.runs.store import STARTER, Run
 from mtl.runs.summary import summarise
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded
-from mtl.ui.runs.cards import title
+from mtl.ui.runs.cards import SHARED, title
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Picker:
 
 def build(context: AppContext) -> Picker:
     """Lay out the picker; `wire` gives it life once the Train tab exists."""
-    offered = choices(context.checkpoints())
+    offered = offers(context, "")
     checkpoint = gr.Dropdown(
         offered,
         value=offered[0][1] if offered else None,
@@ -42,7 +47,19 @@ def build(context: AppContext) -> Picker:
         elem_id="checkpoint",
     )
     scores = gr.HTML(elem_id="checkpoint-scores")
+    _build_login()
     return Picker(checkpoint, scores)
+
+
+def _build_login() -> None:
+    """Offer the Hugging Face login where there is one, so that a visitor's runs follow them to another browser."""
+    if not os.environ.get("OAUTH_CLIENT_ID"):
+        return
+    missing = [name for name in ("authlib", "itsdangerous") if importlib.util.find_spec(name) is None]
+    if missing:
+        log.warning("there is no login, since %s is not installed: pip install 'gradio[oauth]'", " and ".join(missing))
+        return
+    gr.LoginButton(size="sm", elem_id="login")
 
 
 def wire(
@@ -58,7 +75,7 @@ def wire(
     keep = guarded(lambda current, secret: _refresh(context, "", current, secret))
     changed.change(keep, [picker.checkpoint, token], picker.checkpoint, **private)
     picker.checkpoint.focus(
-        guarded(lambda current, secret: gr.update(choices=choices(context.checkpoints(secret)))),
+        guarded(lambda current, secret: gr.update(choices=offers(context, secret))),
         [picker.checkpoint, token], picker.checkpoint, **private,
     )  # fmt: skip
     gr.on([picker.checkpoint.change, blocks.load], show, [picker.checkpoint, token], picker.scores, **private)
@@ -66,15 +83,20 @@ def wire(
 
 def _refresh(context: AppContext, finished: str, current: str | None, token: str) -> Any:
     """Offer the checkpoints there are now; a run that has just ended is chosen, else what was, else the newest."""
-    offered = choices(context.checkpoints(token))
+    offered = offers(context, token)
     names = [name for _, name in offered]
     chosen = next((name for name in (finished, current) if name in names), names[0] if names else None)
     return gr.update(choices=offered, value=chosen)
 
 
-def choices(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def offers(context: AppContext, token: str) -> list[tuple[str, str]]:
+    """Offer the checkpoints that a visitor may use, those that are shared with them too."""
+    return choices(context.checkpoints(token), context.shared(token))
+
+
+def choices(runs: Sequence[Run], shared: Container[str] = ()) -> list[tuple[str, str]]:
     """Offer runs: how each is called, and its name."""
-    return [(label(run), run.name) for run in runs]
+    return [(label(run) + (f", {SHARED}" if run.name in shared else ""), run.name) for run in runs]
 
 
 def label(run: Run) -> str:

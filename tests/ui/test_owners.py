@@ -27,7 +27,8 @@ from mtl.ui.context import AppContext
 from mtl.ui.train.result import download
 
 NO_SUCH_RUN = r"^There is no such run\.$"
-STRANGERS = ["", "theirs", "share-x", "login-x", "mine ", "\n", None, 3, ["mine"], {"token": "mine"}]
+KEYS = tuple(f"share-{letter * 43}" for letter in "ab")
+STRANGERS = ["", "theirs", KEYS[0], "login-x", "mine ", "\n", None, 3, ["mine"], {"token": "mine"}]
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +146,7 @@ def test_thousand_guessed_and_foreign_names_open_nothing(context: AppContext) ->
     names = guesses(context)
     before = sorted(context.store.root.rglob("*"))
     for number, name in enumerate(names):
-        who = ("mine", "", "share-guess", "mine\nlogin-guess\nshare-guess")[number % 4]
+        who = ("mine", "", KEYS[0], f"mine\nlogin-guess\n{KEYS[1]}")[number % 4]
         for door in doors.values():
             try:
                 door(name, who)
@@ -208,7 +209,7 @@ def test_absent_and_foreign_take_the_same_steps(context: AppContext, run: Run, m
     for name in (run.name, "20261130-100000-0000000000000000", "../elsewhere", "", None):
         compared.clear()
         with pytest.raises(CheckpointError, match=NO_SUCH_RUN):
-            context.open(name, "theirs\nlogin-x\nshare-a\nshare-b")  # type: ignore[arg-type]
+            context.open(name, str(Visitor("theirs", "login-x", KEYS)))  # type: ignore[arg-type]
         counts.append(len(compared))
     assert counts == [4] * 5, "browser, login and two keys, each compared with one hash"
 

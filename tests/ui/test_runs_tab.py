@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from mtl.config import RunConfig
@@ -145,30 +144,43 @@ def test_took_is_said_in_fitting_units(seconds: float | None, words: str) -> Non
     assert took(seconds) == words
 
 
-def listed(found: list[Summary], shown: str = "", before: str = "") -> dict[str, Any]:
-    names = ("list", "shown", "look", "listed", "timer")
-    return dict(zip(names, runs._listed(found, shown, before), strict=True))
+def listed(found: list[Summary], shown: str = "", looked: str = "", before: str = "") -> dict[str, Any]:
+    return runs._listed(found, frozenset(), shown, looked, before)
 
 
 def test_list_is_sent_only_when_it_changed(context: AppContext, run: Run) -> None:
     found = [summarise(one) for one in context.runs()]
     first = listed(found)
-    assert [name for _, name in first["list"]["choices"]] == [run.name, "starter"]
-    assert listed(found, before=first["listed"])["list"] == gr.skip()
+    assert [name for _, name in first["chosen"]["choices"]] == [run.name, "starter"]
+    assert listed(found, before=first["listed"]).keys() == {"timer"}
     run.set_title("another")
     again = listed([summarise(one) for one in context.runs()], before=first["listed"])
-    assert again["list"] != gr.skip()
+    assert "another" in again["chosen"]["choices"][0][0]
 
 
-def test_list_closes_a_run_that_is_gone_and_reopens_one_whose_state_changed(context: AppContext, run: Run) -> None:
-    found = [summarise(run)]
-    assert listed(found, run.name)["look"] == f"{run.name}:done"
+def test_list_that_was_asked_for_before_a_run_was_chosen_does_not_close_it(run: Run) -> None:
+    late = listed([summarise(run)])
+    assert late.keys() == {"chosen", "listed", "timer"}
+    assert "value" not in late["chosen"], "what is chosen stays chosen"
+    assert listed([summarise(run)], run.name, f"{run.name}:done", late["listed"]).keys() == {"timer"}
+
+
+def test_list_closes_a_run_that_is_gone_and_reopens_one_whose_state_changed(run: Run) -> None:
+    assert listed([summarise(run)], run.name)["look"] == f"{run.name}:done"
     run.set_status("running", "training")
-    going = listed([summarise(run)], run.name)
+    going = listed([summarise(run)], run.name, f"{run.name}:done")
     assert going["look"] == f"{run.name}:running"
     assert going["timer"].active is True
-    gone = listed([], run.name)
-    assert (gone["shown"], gone["look"]) == ("", "")
+    gone = listed([], run.name, f"{run.name}:done")
+    assert (gone["shown"], gone["look"], gone["chosen"]["value"]) == ("", "", None)
+
+
+def test_list_says_which_runs_are_shared(run: Run) -> None:
+    (choice,) = runs._listed([summarise(run)], frozenset({run.name}), "", "", "")["chosen"]["choices"]
+    assert "\nshared with you · a.csv" in choice[0]
+    assert "shared with you" in head_html(summarise(run), shared=True)
+    assert "shared with you" not in head_html(summarise(run))
+    assert picker.choices([run], {run.name})[0][0].endswith(", shared with you")
 
 
 def test_picking_a_run_that_was_deleted_elsewhere_is_one_sentence(context: AppContext, run: Run) -> None:

@@ -11,12 +11,19 @@ from mtl.runs.summary import Summary
 from mtl.ui import html
 
 LONGEST = 60
+SHARED = "shared with you"
 
 
-def card(found: Summary) -> str:
-    """Write a run as the lines of its card. It is plain text: the list shows it as such."""
+def card(found: Summary, *, shared: bool = False) -> str:
+    """Write a run as the lines of its card. It is plain text: the list shows it as such.
+
+    Args:
+        found: The run.
+        shared: Whether it is another visitor's, who shares it.
+    """
     facts = [_scores(found) or _short(", ".join(found.tasks))]
     rest = [*_data(found), found.preset, took(found.seconds), made(found) if found.title else ""]
+    rest = [SHARED, *rest] if shared else rest
     return "\n".join([title(found), *(" · ".join(filter(None, line)) for line in ([state(found), *facts], rest))])
 
 
@@ -68,8 +75,8 @@ def _short(text: str, most: int = LONGEST) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def head_html(found: Summary) -> str:
-    """Draw what a run is: its name, where it stands and why, its tasks, data and scores."""
+def head_html(found: Summary, *, shared: bool = False) -> str:
+    """Draw what a run is: its name, where it stands and why, its tasks, data and scores; arguments as for `card`."""
     rows = ", ".join(f"{count:,} {side}" for side, count in found.rows.items())
     chips = [
         ("run", found.name),
@@ -82,9 +89,10 @@ def head_html(found: Summary) -> str:
         *((f"{task}: test {score_name(metric)}", f"{value:.3f}") for task, (metric, value) in found.scores.items()),
     ]
     reason = sentence(found.problem or found.status.reason)
+    mark = f'<span class="chip">{SHARED}</span>' if shared else ""
     return (
         f'<div class="status {html.escape(found.status.state)}"><div class="headline"><span class="dot"></span>'
-        f'<b class="run-title">{html.escape(title(found))}</b><span>{html.escape(state(found))}</span></div>'
+        f'<b class="run-title">{html.escape(title(found))}</b>{mark}<span>{html.escape(state(found))}</span></div>'
         f"{html.chips((name, value) for name, value in chips if value)}"
         f"{html.notes([reason], 'problem' if found.problem else 'info') if reason else ''}</div>"
     )

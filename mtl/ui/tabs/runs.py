@@ -12,14 +12,15 @@ from mtl.ui import picker
 from mtl.ui.context import AppContext, guarded
 from mtl.ui.page import Page
 from mtl.ui.runs import opened
+from mtl.ui.runs import sharing as links
 from mtl.ui.runs.cards import card
 from mtl.ui.runs.opened import Opened, Updates
 from mtl.ui.train import figures, report, result
 from mtl.ui.train.live import POLL_SECONDS, PRIVATE, LiveSection
 from mtl.ui.train.plan import start_choices
-from mtl.ui.train.starting import delete
 
 LIST_SECONDS = 4 * POLL_SECONDS
+OUTPUTS = ("chosen", "shown", "look", "listed", "timer")
 # on a phone the run opens below the list
 TO_THE_RUN = """() => { if (window.innerWidth < 900) setTimeout(() =>
   document.querySelector('#run-head')?.scrollIntoView({behavior: 'smooth', block: 'start'}), 400); }"""
@@ -44,11 +45,13 @@ def build(page: Page, live: LiveSection, tab: gr.Tab, tabs: gr.Tabs) -> None:
     context, token = page.context, page.token
     outputs = [chosen, shown, look, listed, timer]
 
-    def refresh(name: str, secret: str, before: str) -> Updates:
+    def refresh(name: str, secret: str, looked: str, before: str) -> Updates:
         found = [summarise(one) for one in context.runs(secret)]
-        return dict(zip(outputs, _listed(found, name, before), strict=True))
+        news = _listed(found, context.shared(secret), name, looked, before)
+        return {part: news[key] for part, key in zip(outputs, OUTPUTS, strict=True) if key in news}
 
-    again: dict[str, Any] = {"fn": guarded(refresh), "inputs": [shown, token, listed], "outputs": outputs} | PRIVATE
+    known = [shown, token, look, listed]
+    again: dict[str, Any] = {"fn": guarded(refresh), "inputs": known, "outputs": outputs} | PRIVATE
     gr.on(
         [page.blocks.load, token.change, tab.select, timer.tick]
         + [state.change for state in (live.finished, live.run, live.changed)],
@@ -59,12 +62,11 @@ def build(page: Page, live: LiveSection, tab: gr.Tab, tabs: gr.Tabs) -> None:
     )
     picked.failure(**again)
     chosen.input(None, js=TO_THE_RUN, **PRIVATE)
-    look.change(
-        guarded(lambda name, secret, kind: opened.show(run, context, name, secret, kind)),
-        [shown, token, run.curves.choice],
-        run.outputs,
-        **PRIVATE,
-    )
+    one = [shown, token, run.seen, run.curves.choice]
+    look.change(guarded(lambda *values: opened.show(run, context, *values)), one, run.outputs, **PRIVATE)
+    timer.tick(guarded(lambda *values: opened.follow(run, context, *values)), one, run.followed, **PRIVATE)
+    _wire_link(context, live, [chosen, shown, look, tabs])
+    links.wire(run.links, context, [shown, token], PRIVATE)
     figures.wire(run.curves, context, shown, token)
     report.wire(run.report, context, shown, token)
     result.wire_download(context, run.actions["prepare"], run.files, shown, token)
@@ -72,23 +74,39 @@ def build(page: Page, live: LiveSection, tab: gr.Tab, tabs: gr.Tabs) -> None:
     _wire_uses(context, run, live, shown, page, tabs)
 
 
-def _listed(found: list[Summary], shown: str, before: str) -> tuple[Any, ...]:
+def _listed(found: list[Summary], shared: frozenset[str], shown: str, looked: str, before: str) -> dict[str, Any]:
     """List the runs; close the one that is open if it is gone, and open it anew if its state is another one.
 
+    What a person chose while this was under way must not be undone, so only what is news is said.
+
+    Args:
+        found: The runs.
+        shared: Names of those that are another visitor's.
+        shown: The run that is open.
+        looked: How it stood when it was drawn.
+        before: What is listed.
+
     Returns:
-        Updates of the list, of the run that is open and of how it stood, of what is listed, and of the timer.
+        Some of `OUTPUTS` -> its update.
     """
-    choices = [(card(one), one.name) for one in found]
+    choices = _choices(found, shared)
     states = {one.name: one.status.state for one in found}
-    open_one = shown if shown in states else ""
-    going = any(not one.status.is_final for one in found)
-    now = repr((choices, open_one))
-    drawn = gr.skip() if now == before else gr.update(choices=choices, value=open_one or None)
-    return drawn, open_one, _look(open_one, states.get(open_one)), now, gr.Timer(active=going)
+    listed, news = repr(choices), dict[str, Any]()
+    if listed != before:
+        news |= {"chosen": gr.update(choices=choices), "listed": listed}
+    if shown and shown not in states:
+        news |= {"chosen": gr.update(choices=choices, value=None), "shown": "", "look": ""}
+    elif shown and _look(shown, states[shown]) != looked:
+        news |= {"look": _look(shown, states[shown])}
+    return news | {"timer": gr.Timer(active=any(not one.status.is_final for one in found))}
 
 
-def _look(name: str, state: str | None) -> str:
-    return f"{name}:{state}" if name else ""
+def _choices(found: list[Summary], shared: frozenset[str]) -> list[tuple[str, str]]:
+    return [(card(one, shared=one.name in shared), one.name) for one in found]
+
+
+def _look(name: str, state: str) -> str:
+    return f"{name}:{state}"
 
 
 def _picked(context: AppContext, name: str | None, token: str) -> tuple[str, str]:
@@ -96,17 +114,28 @@ def _picked(context: AppContext, name: str | None, token: str) -> tuple[str, str
     return run.name, _look(run.name, run.status.state)
 
 
+def _wire_link(context: AppContext, live: LiveSection, outputs: list[Any]) -> None:
+    """Open the run whose link the page was opened with."""
+
+    def opened_with(name: str, secret: str) -> tuple[Any, ...]:
+        choices = _choices([summarise(one) for one in context.runs(secret)], context.shared(secret))
+        return gr.update(choices=choices, value=name), *_picked(context, name, secret), gr.Tabs(selected="runs")
+
+    followed = live.linked.change(guarded(opened_with), [live.linked, live.token], outputs, **PRIVATE)
+    followed.success(None, js=TO_THE_RUN, **PRIVATE)
+
+
 def _wire_changes(context: AppContext, run: Opened, live: LiveSection, shown: gr.State) -> None:
     """Let a run be renamed and deleted; whatever shows runs looks again then."""
     buttons = run.actions
 
     def rename(name: str, secret: str, title: str, count: int) -> Updates:
-        one = context.open(name, secret)
+        one = context.open_own(name, secret)
         one.set_title(title)
         return {run.head: opened.head_html(summarise(one)), run.name: one.title, live.changed: count + 1}
 
     def really(name: str, secret: str, count: int) -> Updates:
-        delete(context, name, secret)
+        context.delete(name, secret)
         return {live.changed: count + 1}
 
     gr.on(
@@ -130,14 +159,14 @@ def _wire_uses(context: AppContext, run: Opened, live: LiveSection, shown: gr.St
     def use(name: str, secret: str) -> Any:
         _with_checkpoint(context, name, secret)
         gr.Success("It answers on the other tabs now.")
-        return gr.update(choices=picker.choices(context.checkpoints(secret)), value=name)
+        return gr.update(choices=picker.offers(context, secret), value=name)
 
     def start_from(name: str, secret: str) -> tuple[Any, Any]:
         _with_checkpoint(context, name, secret)
         return gr.update(choices=start_choices(context, secret), value=name), gr.Tabs(selected="train")
 
     def watch(name: str, secret: str) -> tuple[Any, ...]:
-        return context.open(name, secret).name, {}, gr.Timer(active=True), gr.Tabs(selected="train")
+        return context.open_own(name, secret).name, {}, gr.Timer(active=True), gr.Tabs(selected="train")
 
     run.actions["use"].click(guarded(use), known, page.checkpoint, **PRIVATE)
     run.actions["watch"].click(guarded(watch), known, [live.run, live.seen, live.timer, tabs], **PRIVATE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import gradio as gr
 from mtl.config import RunConfig
 from mtl.errors import CheckpointError, UserError
 from mtl.runs import comparing
+from mtl.runs.owners import Visitor, login_secret, new_token, valid_keys
 from mtl.runs.store import Run
 from mtl.settings import settings
 from mtl.ui import html
@@ -45,7 +45,8 @@ class LiveSection:
 
     Attributes:
         run: State: the name of the run that is shown.
-        token: State: the visitor's secret.
+        token: State: what the visitor knows, as `mtl.runs.owners.Visitor` writes it.
+        linked: State: the name of the run whose link the page was opened with.
         finished: State: the name of a run whose end was seen; its change refreshes pickers and results.
         seen: State: what the page shows of the run; emptied, everything is drawn anew.
         timer: Polls while it is active.
@@ -55,6 +56,7 @@ class LiveSection:
 
     run: gr.State
     token: gr.State
+    linked: gr.State
     finished: gr.State
     seen: gr.State
     timer: gr.Timer
@@ -93,9 +95,12 @@ def build(
 ) -> LiveSection:
     """Lay out the live view and wire starting, polling, stopping and finding a run again."""
     remembered = gr.BrowserState({"run": "", "token": ""}, storage_key="mtl-run", secret="mtl-browser-state")
+    # apart from the token: Start in a window that was opened earlier must not undo what a link has added
+    keys = gr.BrowserState([], storage_key="mtl-links", secret="mtl-browser-state")
     section = LiveSection(
         run=gr.State(""),
         token=gr.State(""),
+        linked=gr.State(""),
         finished=gr.State(""),
         seen=gr.State({}),
         timer=gr.Timer(POLL_SECONDS, active=False),
@@ -112,10 +117,15 @@ def build(
     figures.wire(curves, context, section.run, section.token)
     poll = _wire_poll(context, view)
     _wire_start(context, view, data, plan, remembered, poll)
+
+    def attach(kept: Any, known: Any, request: gr.Request, person: gr.OAuthProfile | None) -> tuple[Any, ...]:
+        login = login_secret(context.store.root, str(person["sub"])) if person else ""
+        return _attach(context, kept, known, request.query_params, login)
+
     attached = blocks.load(
-        guarded(lambda kept: _attach(context, kept)),
-        remembered,
-        [section.run, section.token, remembered, section.timer, section.seen],
+        guarded(attach),
+        [remembered, keys],
+        [section.run, section.token, remembered, section.timer, section.seen, keys, section.linked],
         **PRIVATE,
     )
     attached.then(**poll)
@@ -179,7 +189,7 @@ def _check_free(context: AppContext, current: str, token: str) -> None:
 
 
 def _shown(run: Run, token: str) -> tuple[Any, ...]:
-    kept = {"run": run.name, "token": token}
+    kept = {"run": run.name, "token": Visitor.of(token).token}
     busy = gr.update(value="Training…", interactive=False)
     return run.name, token, kept, busy, gr.update(interactive=True), gr.Timer(active=True), {}
 
@@ -197,17 +207,44 @@ def _stopped(context: AppContext, name: str, token: str) -> Any:
     return gr.update(value="Stopping…", interactive=False)
 
 
-def _attach(context: AppContext, kept: Any) -> tuple[Any, ...]:
-    """Find the visitor's run again: the one their browser remembers, else, on a page of one's own, the active one."""
+def _attach(
+    context: AppContext, kept: Any, keys: Any = (), link: Mapping[str, str] | None = None, login: str = ""
+) -> tuple[Any, ...]:
+    """Find the visitor's run again: the one their browser remembers, else, on a page of one's own, the active one.
+
+    Args:
+        context: The server's.
+        kept: What the browser remembers.
+        keys: Of the links that were opened in it.
+        link: What the page's address asks for: `run`, and the `key` by which it may be read.
+        login: The secret that the visitor's login stands for, if they have logged in.
+    """
     kept = kept if isinstance(kept, dict) else {}
     name, token = str(kept.get("run") or ""), str(kept.get("token") or "")
     if settings().public and not token:
-        token = secrets.token_urlsafe(32)  # now and not at Start, so that two windows of one visitor share it
-    found = _find(context, name, token)
+        token = new_token()  # now and not at Start, so that two windows of one visitor share it
+    keys, linked = _opened(context, Visitor(token, login, valid_keys(keys)), link or {})
+    who = str(Visitor(token, login, keys))
+    found = _find(context, name, who)
     if not settings().public and (found is None or _is_over(found)):
         found = next(iter(context.queue.active()), found)
     name = found.name if found else ""
-    return name, token, {"run": name, "token": token}, gr.Timer(active=bool(name)), {}
+    return name, who, {"run": name, "token": token}, gr.Timer(active=bool(name)), {}, list(keys), linked
+
+
+def _opened(context: AppContext, visitor: Visitor, link: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """Open the run that a link names; return the keys that the browser is to remember, and the run's name."""
+    name, key = link.get("run", ""), link.get("key", "")
+    if not name:
+        return visitor.keys, ""
+    keys = valid_keys([*(known for known in visitor.keys if known != key), key])
+    run = _find(context, name, str(Visitor(visitor.token, visitor.login, keys)))
+    if run is None:
+        gr.Warning(
+            "There is no such run, or it is not shared any more. Ask its owner for a new link.", title="The link"
+        )
+        return visitor.keys, ""
+    return keys, run.name
 
 
 def _is_over(run: Run) -> bool:
