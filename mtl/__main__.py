@@ -1,4 +1,4 @@
-"""The command line: inspect, train, compare-sharing, preflight, evaluate, predict, embed, export.
+"""The command line: inspect, train, resume, compare-sharing, preflight, evaluate, predict, embed, export.
 
 Progress goes to stderr; the last line of stdout is one JSON object. Bad input ends with exit code 2 and one sentence.
 """
@@ -75,24 +75,48 @@ def inspect(
 def train(config: ConfigFile = None, data: DataFiles = None, set_: Settings = None) -> None:
     """Fine-tune the encoder and a head per task; print the run, its status and its scores."""
     from mtl.runs.store import SHIPPED, RunStore
-    from mtl.runs.worker import StopRequest, work
     from mtl.settings import settings
-    from mtl.terminal import signals, training_progress
 
     chosen = _configured(config, set_)
-    run = _create(RunStore(settings().runs_dir, SHIPPED), chosen, data)
+    _train(_create(RunStore(settings().runs_dir, SHIPPED), chosen, data))
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="A run folder, such as checkpoints/20260131-120000-….")]) -> None:
+    """Go on with a run that was stopped or cut off, exactly where it was; of a finished one print the result."""
+    from mtl.runs.store import open_run
+
+    found = open_run(run)
+    if found.status.state in {"done", "diverged"}:
+        _finish_run(found)
+    else:
+        found.forget_stop()
+        _train(found)
+
+
+def _train(run: Run) -> None:
+    """Train a run in this process, from its start or from where it was, and print how it ended."""
+    from mtl.runs.worker import StopRequest, work
+    from mtl.terminal import signals, training_progress
+
     print(f"{_relative(run.path)}: {', '.join(run.config.tasks)}", file=sys.stderr)
     stop = StopRequest()
-    with signals(stop), training_progress() as on_event:
+    begun, _ = run.events()
+    with signals(stop), training_progress(begun[0].get("steps") if begun else None) as on_event:
         status = work(run, stop, on_event)
     print(f"{status.state}: {status.reason}", file=sys.stderr)
-    report = run.report() or {}
+    if run.can_go_on:
+        print(f"To go on: python -m mtl resume {_relative(run.path)}", file=sys.stderr)
+    _finish_run(run)
+
+
+def _finish_run(run: Run) -> None:
+    """Print a run's result as the last line, and leave with the exit code that says how it ended."""
+    status, report = run.status, run.report() or {}
     validation = report.get("validation") or (_manifest_scores(run.best) if run.has_checkpoint else None)
     _finish({"run": _relative(run.path), "status": status.state, "validation": validation, "test": report.get("test")})
-    if status.state == "stopped":
-        raise typer.Exit(130)
     if status.state != "done":
-        raise typer.Exit(1)
+        raise typer.Exit(130 if status.state == "stopped" else 1)
 
 
 @app.command()

@@ -59,7 +59,7 @@ def signals(stop: StopRequest) -> Iterator[None]:
         stop.ask("stopped", "Interrupted with Ctrl-C.")
 
     before = signal.signal(signal.SIGINT, on_interrupt), signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The run was asked to end by the system."))
+    signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The system ended the run.", goes_on=True))
     try:
         yield
     finally:
@@ -68,12 +68,16 @@ def signals(stop: StopRequest) -> Iterator[None]:
 
 
 @contextmanager
-def training_progress() -> Iterator[Callable[[Event], None]]:
-    """Draw a progress bar over the steps on stderr, and a line per epoch above it."""
+def training_progress(steps: int | None = None) -> Iterator[Callable[[Event], None]]:
+    """Draw a progress bar over the steps on stderr, and a line per epoch above it.
+
+    Args:
+        steps: Of the whole run, where its first event is already past.
+    """
     from tqdm import tqdm
 
     # disable=None: no bar where stderr is a file; the lines remain
-    with tqdm(unit="step", file=sys.stderr, disable=None, leave=False) as bar:
+    with tqdm(total=steps, unit="step", file=sys.stderr, disable=None, leave=False) as bar:
 
         def on_event(event: Event) -> None:
             from mtl.training.events import EpochEnd, RunBegin, StepEnd
@@ -92,7 +96,7 @@ def training_progress() -> Iterator[Callable[[Event], None]]:
                     for warning in event.warnings:
                         bar.write(f"note: {warning}", file=sys.stderr)
                 case StepEnd():
-                    bar.update()
+                    bar.update(event.step - bar.n)
                     bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
                 case EpochEnd():
                     bar.write(_epoch_line(event), file=sys.stderr)

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from mtl.errors import CheckpointError, UserError
+from mtl.runs import store
 from mtl.runs.files import why_not_written
 from mtl.runs.resuming import points
 from mtl.runs.running import Running, StopRequest
-from mtl.runs.store import Run, Status, open_run
+from mtl.runs.store import Run, State, Status, open_run
 
 if TYPE_CHECKING:
     from mtl.training.events import Event
@@ -61,36 +62,32 @@ def work(run: Run, stop: StopRequest, on_event: Callable[[Event], None] | None =
         try:
             Running(run, stop, on_event).train()
         except Exception as error:
-            status = _end(run, error)
-            if isinstance(error, UserError) and status.state == "failed":
+            state, reason = _ending(error)
+            try:
+                run.set_status(state, "finished", reason)
+            except OSError:
+                log.exception("the status could not be written: %s", reason)
+            if isinstance(error, UserError) and state == "failed":
                 raise
-            return status
     return run.status
 
 
-def _end(run: Run, error: Exception) -> Status:
-    """Say in the run's folder why it ended; what was saved before is still there."""
-    status = _ending(error)
-    try:
-        run.set_status(status.state, status.phase, status.reason)
-    except OSError:
-        log.exception("the status could not be written: %s", status.reason)
-    return status
-
-
-def _ending(error: Exception) -> Status:
+def _ending(error: Exception) -> tuple[State, str]:
+    """Say how a run ends for an error, and why; what was saved before is still there."""
     from mtl.training.memory import is_out_of_memory
 
     if disk := why_not_written(error):
         log.error("the run folder failed", exc_info=error)
-        return Status("interrupted", "finished", f"A file could not be written: {disk}. {DISK_ADVICE}")
+        return "interrupted", f"A file could not be written: {disk}. {DISK_ADVICE}"
     if isinstance(error, UserError):
-        return Status("failed", "finished", str(error))
+        return "failed", str(error)
     log.error("unexpected", exc_info=error)
     if is_out_of_memory(error):
-        return Status("failed", "finished", "The memory was not enough for one text; try a smaller encoder.max_length.")
+        return Status(
+            "failed", "finished", "The memory was not enough. Try a smaller batch size or encoder.max_length."
+        )
     kind = type(error).__name__
-    return Status("failed", "finished", f"An unexpected error ended the run ({kind}); worker.log has the details.")
+    return "failed", f"An unexpected error ended the run ({kind}); worker.log has the details."
 
 
 def main(arguments: list[str]) -> int:
@@ -110,7 +107,7 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         log.error("%s", error)
         return 1
-    if not run.status.is_final:
+    if run.path in store.UNWRITTEN:
         return UNWRITTEN
     return 0 if status.state in {"done", "stopped"} else 1
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,15 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from mtl.config import RunConfig, task_specs
 from mtl.config_text import override
 from mtl.data.combining import combine
 from mtl.data.reading import Table, read_table
-from mtl.errors import CheckpointError, ConfigError
+from mtl.errors import CheckpointError, ConfigError, LimitError
 from mtl.runs import checkpoint as checkpoint_module
+from mtl.runs import running as running_module
+from mtl.runs.resuming import points
 from mtl.runs.store import Run, RunStore
 from mtl.runs.worker import StopRequest, work
+from mtl.settings import settings
 
 ROOT = Path(__file__).parents[2]
 LONG = ["training.epochs=1000", "training.patience=1000"]
@@ -276,7 +283,8 @@ def test_worker_saves_and_ends_when_the_system_asks(workers: Workers) -> None:
     worker = workers["terminated"]
     assert worker.process.returncode == 1, worker.log()
     assert worker.run.status.state == "interrupted"
-    assert "asked to end by the system" in worker.run.status.reason
+    assert worker.run.status.reason.startswith("The system ended the run.")
+    assert worker.run.status.goes_on
 
 
 @pytest.fixture
@@ -407,19 +415,27 @@ def test_worker_with_a_mistake_of_the_person_says_it_in_the_status(make: Callabl
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "state", "reason"),
     [
-        (OSError(28, "No space left on device"), "could not be written: No space left on device"),
-        (MemoryError(), "smaller batch size"),
-        (RuntimeError("inner detail"), r"unexpected error ended the run \(RuntimeError\); worker.log has the details"),
+        (OSError(28, "No space left on device"), "interrupted", "could not be written: the disk is full"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "interrupted", "the disk is full"),
+        (OSError(30, "Read-only file system"), "interrupted", "can only be read"),
+        (OSError(122, "Disk quota exceeded"), "interrupted", "quota"),
+        (MemoryError(), "failed", "smaller batch size"),
+        (
+            RuntimeError("inner detail"),
+            "failed",
+            r"unexpected error ended the run \(RuntimeError\); worker.log has the details",
+        ),
     ],
-    ids=["disk", "memory", "fault"],
+    ids=["disk", "disk, said by a library", "read-only", "quota", "memory", "fault"],
 )
 def test_worker_that_fails_says_why_and_logs_the_details(
     make: Callable[..., Run],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
+    state: str,
     reason: str,
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -429,7 +445,8 @@ def test_worker_that_fails_says_why_and_logs_the_details(
     run = make()
     with caplog.at_level(logging.ERROR):
         status = work(run, StopRequest())
-    assert status.state == "failed"
+    assert status.state == state
+    assert status == run.status
     assert re.search(reason, status.reason)
     assert "inner detail" not in status.reason
     assert caplog.records[-1].exc_info
@@ -476,3 +493,136 @@ def test_worker_trains_on_several_files_of_any_texts_and_its_predictions_are_saf
         for cell in (cells["'+topic"], cells["'+topic_predicted"]):
             assert cell in {"'=1+1", "'@late", "'-", "01"}
     assert {row["row"].partition(" of ")[2] for row in exact} == {"=a.csv", "b.csv"}
+
+
+# ------------------------------------------------------------------------------------------ going on
+
+
+def folder_of(run: Run) -> dict[str, str]:
+    """Hash what a run says and keeps; clock times and the log are not part of it."""
+    files = ["events.jsonl", "metrics.csv", "report.json", "predictions.csv", "plan.json", "best/model.safetensors"]
+    return {name: hashlib.sha256((run.path / name).read_bytes()).hexdigest() for name in files}
+
+
+def twin(run: Run, name: str) -> Run:
+    """Copy a run before its first step."""
+    shutil.copytree(run.path, run.path.with_name(name))
+    return Run(run.path.with_name(name))
+
+
+def interrupted_at(run: Run, kind: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process until it dies at the n-th event of a kind, as if by kill -9: nothing is said or saved."""
+    seen = 0
+
+    def on_event(event: object) -> None:
+        nonlocal seen
+        seen += type(event).__name__ == kind
+        if seen == number:
+            raise KeyboardInterrupt  # no `Exception`, so nobody handles it
+
+    with pytest.raises(KeyboardInterrupt):
+        work(run, StopRequest(), on_event)
+    assert run.status.state == "running"
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("RunBegin", 1), ("StepEnd", 3), ("StepEnd", 8), ("EpochEnd", 1), ("EpochEnd", 2), ("RunEnd", 1)],
+)
+def test_worker_goes_on_after_a_sudden_end_with_the_same_bits(
+    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, kind: str, number: int
+) -> None:
+    monkeypatch.setattr(running_module, "SAVE_SECONDS", 0.0)  # a resume point after every step
+    whole = make("training.freeze=nothing")
+    cut = twin(whole, "20260101-000000-cut")
+    assert work(whole, StopRequest()).state == "done"
+    interrupted_at(cut, kind, number, monkeypatch)
+    assert len(list((cut.path / "resume").glob("step-*"))) <= 2
+    torch.manual_seed(31)
+    assert work(cut, StopRequest()).state == "done"
+    assert folder_of(cut) == folder_of(whole)
+    assert cut.status.attempt == 2
+    assert not (cut.path / "resume").exists()
+
+
+@pytest.mark.parametrize("stop", ["StepEnd", "EpochEnd"])
+def test_worker_goes_on_after_a_stop_with_the_same_bits(make: Callable[..., Run], stop: str) -> None:
+    whole = make()
+    cut = twin(whole, "20260101-000000-cut")
+    work(whole, StopRequest())
+    stop_at(cut, stop, 2)
+    assert cut.status.state == "stopped"
+    assert cut.can_go_on
+    cut.forget_stop()
+    assert work(cut, StopRequest()).state == "done"
+    assert folder_of(cut) == folder_of(whole)
+
+
+def test_worker_passes_over_a_damaged_resume_point(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_module, "SAVE_SECONDS", 0.0)
+    whole = make()
+    cut = twin(whole, "20260101-000000-cut")
+    work(whole, StopRequest())
+    interrupted_at(cut, "StepEnd", 8, monkeypatch)
+    newest = points(cut)[0]
+    data = bytearray((newest / "state.safetensors").read_bytes())
+    data[len(data) // 2] ^= 1
+    (newest / "state.safetensors").write_bytes(data)
+    assert work(cut, StopRequest()).state == "done"
+    assert folder_of(cut) == folder_of(whole)
+
+
+def test_worker_starts_again_where_every_resume_point_is_damaged(
+    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_module, "SAVE_SECONDS", 0.0)
+    whole = make()
+    cut = twin(whole, "20260101-000000-cut")
+    work(whole, StopRequest())
+    interrupted_at(cut, "StepEnd", 8, monkeypatch)
+    for point in points(cut):
+        (point / "manifest.json").unlink()
+    assert work(cut, StopRequest()).state == "done"
+    assert folder_of(cut) == folder_of(whole)
+
+
+def test_worker_cuts_a_torn_journal(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make()
+    cut = twin(whole, "20260101-000000-cut")
+    work(whole, StopRequest())
+    interrupted_at(cut, "StepEnd", 8, monkeypatch)
+    with (cut.path / "events.jsonl").open("ab") as file:
+        file.write(b'12345678 {"event":"StepEnd","step":9')
+    assert work(cut, StopRequest()).state == "done"
+    assert folder_of(cut) == folder_of(whole)
+    steps = [event["step"] for event in cut.events()[0] if event["event"] == "StepEnd"]
+    assert steps == sorted(set(steps))
+
+
+def test_worker_does_not_go_on_with_other_data(make: Callable[..., Run]) -> None:
+    run = make()
+    stop_at(run, "StepEnd", 8)
+    with (run.path / "data.csv").open("ab") as file:
+        file.write(b"one more row,sports,good\n")
+    with pytest.raises(CheckpointError, match=r"data\.csv of the run .* is not what it began with"):
+        work(run, StopRequest())
+
+
+def test_worker_ends_when_its_time_is_over(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTL_MAX_RUN_SECONDS", "1")
+    settings.cache_clear()
+    run = make(*LONG)
+    status = work(run, StopRequest())
+    assert status.state == "stopped"
+    assert "1 seconds" in status.reason
+
+
+def test_worker_refuses_what_this_installation_does_not_allow(
+    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make()
+    monkeypatch.setenv("MTL_MAX_BATCH_SIZE", "4")
+    settings.cache_clear()
+    with pytest.raises(LimitError, match="training.batch_size is 8"):
+        work(run, StopRequest())
+    assert run.status.state == "failed"
