@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from mtl.runs.store import SHIPPED, RunStore
 from mtl.settings import settings
-from mtl.ui import api, picker
+from mtl.ui import api, fields, picker
 from mtl.ui.context import SAMPLE, AppContext
 from mtl.ui.door import Guard
 from mtl.ui.health import Health, banner, probe
@@ -78,6 +78,7 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
         picker.wire(context, chosen, demo, finished=live.finished, changed=live.changed, token=live.token)
         api.build(context)
         zero_gpu()  # before torch is imported
+    fields.guard_fields(demo)
     context.warm()
     # closed: with it, a request could go past the queue, its limits and the validation of values
     demo.queue(max_size=100 if settings().public else 200, default_concurrency_limit=4, api_open=False)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from mtl.settings import settings
@@ -36,6 +36,7 @@ STREAMS = re.compile(r"/gradio_api/(queue/data|heartbeat/.*|upload_progress|call
 WRITE = re.compile(r"/gradio_api/(queue/join|call/(v2/)?[^/]+/?|upload|cancel|reset/?)")
 A_FILE = "/gradio_api/file="
 URL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters or more: C:/ is a disk
+NO_TEXT = re.compile("[\ud800-\udfff\0]")  # JSON can escape what no file of text could hold
 
 FILE_DATA = {"path", "url", "size", "orig_name", "mime_type", "is_stream", "meta"}
 BODY_SECONDS = 60.0
@@ -131,9 +132,9 @@ class Guard:
 
     def _charge(self, client: str, path: str, headers: dict[bytes, bytes]) -> None:
         """Take a request from its client's budgets; refuse it when they are used up."""
-        if self._requests and (wait := self._requests.take(client)):
+        if self._requests is not None and (wait := self._requests.take(client)):
             raise Refusal(429, "Too many requests from your address; wait a few seconds and try again.", wait)
-        if self._streams and STREAMS.fullmatch(path) and self._streams.is_full(client):
+        if self._streams is not None and STREAMS.fullmatch(path) and self._streams.is_full(client):
             raise Refusal(429, f"Your address has {OPEN_STREAMS} answers open already; close some pages.", 5)
         if path != UPLOAD:
             return
@@ -141,10 +142,10 @@ class Guard:
         if not length.isdigit():
             raise Refusal(411, "An upload must say how long it is (Content-Length).")
         size = int(length)
-        if self._uploads and (wait := self._uploads.take(client, size)):
+        if self._uploads is not None and (wait := self._uploads.take(client, size)):
             minutes = max(1, math.ceil(wait / 60))
             raise Refusal(429, f"Your address has uploaded a lot; try again in about {minutes:,} min.", wait)
-        if self._all_uploads and (wait := self._all_uploads.take("all", size)):
+        if self._all_uploads is not None and (wait := self._all_uploads.take("all", size)):
             raise Refusal(429, "This page has taken a lot of uploads; try again in some minutes.", wait)
 
     async def _read(self, receive: Receive) -> Receive:
@@ -183,7 +184,7 @@ class Guard:
 
 
 def check_json(body: bytes) -> None:
-    """Refuse a body that is no JSON, says one name twice, holds a number JSON has not, or a file to be fetched.
+    """Refuse a body that is no JSON, says a name twice, or holds a number or text that cannot be, or a file to fetch.
 
     Raises:
         Refusal: What is wrong with it.
@@ -191,9 +192,23 @@ def check_json(body: bytes) -> None:
     if not body:
         return
     try:
-        json.loads(body, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
+        value = json.loads(body, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise Refusal(400, "The request is not JSON.") from None
+    if any(NO_TEXT.search(text) for text in _texts(value)):
+        raise Refusal(400, "A text of the request holds half of a character (a lone surrogate), or NUL; type it again.")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                yield text
+            case list(values):
+                waiting += values
+            case dict(named):
+                waiting += [*named, *named.values()]
 
 
 def _no_constant(name: str) -> None:

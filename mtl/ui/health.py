@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import secrets
 import threading
 import time
@@ -16,6 +15,7 @@ from starlette.responses import JSONResponse
 from mtl.runs.files import atomic_file
 from mtl.settings import settings
 from mtl.ui.context import AppContext
+from mtl.ui.html import refusal
 
 VERSION = "0.1.0"  # a test holds it equal to pyproject.toml, which need not be where the page runs
 AGAIN_SECONDS = 10.0  # a probe writes to the disk: not for every request
@@ -53,10 +53,7 @@ def banner(problem: str) -> str:
     """Say on the page that it cannot train; empty if it can."""
     if not problem:
         return ""
-    return (
-        '<div class="notice" role="status"><strong>Training is switched off for now.</strong> '
-        f"{html.escape(problem)} Predictions, embeddings and the guide work.</div>"
-    )
+    return refusal(f"Training is switched off for now. {problem} Predictions, embeddings and the guide work.")
 
 
 class Health:
