@@ -83,9 +83,7 @@ def _ending(error: Exception) -> tuple[State, str]:
         return "failed", str(error)
     log.error("unexpected", exc_info=error)
     if is_out_of_memory(error):
-        return Status(
-            "failed", "finished", "The memory was not enough. Try a smaller batch size or encoder.max_length."
-        )
+        return "failed", "The memory was not enough. Try a smaller batch size or encoder.max_length."
     kind = type(error).__name__
     return "failed", f"An unexpected error ended the run ({kind}); worker.log has the details."
 
