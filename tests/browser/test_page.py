@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import TIMEOUT, Server
 
 pytestmark = pytest.mark.browser
 OpenPage = Callable[..., Any]
@@ -18,12 +19,17 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 
 def _go_to(page: Any, name: str) -> None:
-    """Select a tab; on a phone it may be in the overflow menu."""
-    tab = page.get_by_role("tab", name=name, exact=True)
-    if tab.count() and tab.first.is_visible():
-        tab.first.click()
+    """Select a tab; on a phone it may be in the overflow menu, and while a page is laid out it is in neither place."""
+    tab = page.get_by_role("tab", name=name, exact=True).first
+    menu = page.locator(".overflow-menu > button").first
+    end = time.monotonic() + TIMEOUT / 1000
+    while not (tab.is_visible() or menu.is_visible()):
+        assert time.monotonic() < end, f"there is no tab {name}"
+        page.wait_for_timeout(50)
+    if tab.is_visible():
+        tab.click()
         return
-    page.locator(".overflow-menu > button").first.click()
+    menu.click()
     page.locator(".overflow-dropdown button", has_text=name).first.click()
 
 

@@ -22,8 +22,8 @@ def card(found: Summary, *, shared: bool = False) -> str:
         shared: Whether it is another visitor's, who shares it.
     """
     facts = [_scores(found) or _short(", ".join(found.tasks))]
-    rest = [*_data(found), found.preset, took(found.seconds), made(found) if found.title else ""]
-    rest = [SHARED, *rest] if shared else rest
+    first = [SHARED, *_data(found)] if shared else [*_data(found), found.preset]
+    rest = [*first, took(found.seconds), made(found) if found.title else ""]
     return "\n".join([title(found), *(" · ".join(filter(None, line)) for line in ([state(found), *facts], rest))])
 
 
@@ -92,7 +92,7 @@ def head_html(found: Summary, *, shared: bool = False) -> str:
     mark = f'<span class="chip">{SHARED}</span>' if shared else ""
     return (
         f'<div class="status {html.escape(found.status.state)}"><div class="headline"><span class="dot"></span>'
-        f'<b class="run-title">{html.escape(title(found))}</b>{mark}<span>{html.escape(state(found))}</span></div>'
+        f'<b class="run-title">{html.escape(title(found))}</b><span>{html.escape(state(found))}</span>{mark}</div>'
         f"{html.chips((name, value) for name, value in chips if value)}"
         f"{html.notes([reason], 'problem' if found.problem else 'info') if reason else ''}</div>"
     )

@@ -98,7 +98,7 @@ def _build_actions() -> tuple[gr.Textbox, gr.Row, dict[str, gr.Button], links.Li
             ("use", "Answer with it", "run-use"),
             ("start_from", "Start from it", "run-start-from"),
             ("watch", "Show it live", "run-watch"),
-            ("prepare", "Prepare the download", "run-prepare-download"),
+            ("prepare", "Download", "run-prepare-download"),
         ):
             actions[action] = gr.Button(label, elem_id=id_, size="sm", min_width=120)
         share = links.build_share()

@@ -18,8 +18,11 @@ from mtl.ui.context import AppContext, guarded
 Updates = dict[Any, Any]
 # the server may stand behind another address than the one that the visitor sees
 ABSOLUTE = "query => query && new URL(query, location.href).href"
-READERS = "Whoever has the link can read this run as it goes, its report with test sentences in it, and can use and "
-HERE = "Everyone at this machine sees all runs anyway; the link opens the page with this one."
+READERS = (
+    "Whoever has a link can follow this run, read its report (test sentences are in it), and use and download its "
+    "model. They cannot change it. All its links work until you stop sharing."
+)
+HERE = "Everyone at this machine sees all runs anyway; a link opens the page with this one."
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def build_box(share: gr.Button) -> LinkBox:
 
 def about() -> str:
     """Say what a link gives away."""
-    return f"{READERS}download its model. They cannot change it." if settings().public else HERE
+    return READERS if settings().public else HERE
 
 
 def offered(part: LinkBox, run: Run, own: bool, again: bool) -> Updates:

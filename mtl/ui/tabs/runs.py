@@ -21,9 +21,13 @@ from mtl.ui.train.plan import start_choices
 
 LIST_SECONDS = 4 * POLL_SECONDS
 OUTPUTS = ("chosen", "shown", "look", "listed", "timer")
-# on a phone the run opens below the list
-TO_THE_RUN = """() => { if (window.innerWidth < 900) setTimeout(() =>
-  document.querySelector('#run-head')?.scrollIntoView({behavior: 'smooth', block: 'start'}), 400); }"""
+# on a phone the run opens below the list, and there is nothing to scroll to before it is drawn
+TO_THE_RUN = """() => {
+  const go = left => document.querySelector('#run-box')?.offsetHeight || !left
+    ? document.querySelector('#run-head')?.scrollIntoView({behavior: 'smooth', block: 'start'})
+    : setTimeout(go, 200, left - 1);
+  if (window.innerWidth < 900) setTimeout(go, 400, 20);
+}"""
 
 
 def build(page: Page, live: LiveSection, tab: gr.Tab, tabs: gr.Tabs) -> None:

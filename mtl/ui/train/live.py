@@ -11,7 +11,7 @@ import gradio as gr
 from mtl.config import RunConfig
 from mtl.errors import CheckpointError, UserError
 from mtl.runs import comparing
-from mtl.runs.owners import Visitor, login_secret, new_token, valid_keys
+from mtl.runs.owners import Visitor, login_secret, new_token, reads, valid_keys
 from mtl.runs.store import Run
 from mtl.settings import settings
 from mtl.ui import html
@@ -240,11 +240,9 @@ def _opened(context: AppContext, visitor: Visitor, link: Mapping[str, str]) -> t
     keys = valid_keys([*(known for known in visitor.keys if known != key), key])
     run = _find(context, name, str(Visitor(visitor.token, visitor.login, keys)))
     if run is None:
-        gr.Warning(
-            "There is no such run, or it is not shared any more. Ask its owner for a new link.", title="The link"
-        )
+        gr.Warning("There is no such run, or it is not shared any more. Ask its owner for a new link.")
         return visitor.keys, ""
-    return keys, run.name
+    return keys if reads(run.path, key) else visitor.keys, run.name
 
 
 def _is_over(run: Run) -> bool:
