@@ -34,7 +34,8 @@ from mtl.runs.manifest import MANIFEST, read_manifest, seal
 from mtl.tasks import TaskSpec
 from mtl.training.components import components, parameter_names, pretrained_parts
 
-FORMAT = 2
+FORMAT = 3
+SEALED_SINCE = 3  # before, the manifest itself had no checksum
 WEIGHTS, TASKS, CONFIG = "model.safetensors", "tasks.json", "config.yaml"
 
 
@@ -45,7 +46,10 @@ def _add_temperatures(saved: dict[str, Tensor], state: Mapping[str, Tensor]) -> 
 
 # Format -> what makes the weights of that format those of the next one. Each takes the saved weights, which it
 # changes, and those of a fresh model.
-MIGRATIONS: dict[int, Callable[[dict[str, Tensor], Mapping[str, Tensor]], None]] = {1: _add_temperatures}
+MIGRATIONS: dict[int, Callable[[dict[str, Tensor], Mapping[str, Tensor]], None]] = {
+    1: _add_temperatures,
+    2: lambda saved, state: None,
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     """
     if not (folder / MANIFEST).exists():
         raise CheckpointError(f"{folder.parent.name} holds no checkpoint.")
-    manifest = read_manifest(folder, _title(folder), (*MIGRATIONS, FORMAT))
+    manifest = read_manifest(folder, _title(folder), (*MIGRATIONS, FORMAT), sealed_since=SEALED_SINCE)
     for name in (WEIGHTS, TASKS, CONFIG):
         if name not in manifest["files"]:
             raise CheckpointError(f"{name} of {_title(folder, 'the')} is damaged: its checksum does not match.")

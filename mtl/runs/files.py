@@ -50,8 +50,13 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically; NaN is refused, since JSON has none."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Replace a JSON file atomically."""
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return the one text of a value in a JSON file; NaN is refused, since JSON has none."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.errors import CheckpointError
-from mtl.runs.files import write_json
+from mtl.runs.files import json_text, write_json
 
 MANIFEST = "manifest.json"
 
@@ -27,18 +27,18 @@ def seal(folder: Path, values: Mapping[str, Any], known: Mapping[str, Any] | Non
     """
     known = known or {}
     names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
-    write_json(
-        folder / MANIFEST, {**values, "files": {name: known.get(name) or _entry(folder / name) for name in names}}
-    )
+    listed = {**values, "files": {name: known.get(name) or _entry(folder / name) for name in names}}
+    write_json(folder / MANIFEST, listed | {"sha256": _own_sha256(listed)})
 
 
-def read_manifest(folder: Path, title: str, formats: Sequence[int]) -> dict[str, Any]:
+def read_manifest(folder: Path, title: str, formats: Sequence[int], *, sealed_since: int = 0) -> dict[str, Any]:
     """Read a manifest and check every file it lists.
 
     Args:
         folder: What was sealed.
         title: What it is called in a sentence, such as `The checkpoint of 2026…`.
         formats: Those that can be read, the newest last.
+        sealed_since: The first format whose manifest vouches for itself, too.
 
     Raises:
         CheckpointError: It is missing, not readable or of another format, or a file is not what was written.
@@ -47,7 +47,8 @@ def read_manifest(folder: Path, title: str, formats: Sequence[int]) -> dict[str,
     version = manifest.get("format")
     if "format" in manifest and (type(version) is not int or version not in formats):
         raise CheckpointError(f"{title} has format {version}; this version reads {formats[-1]} and older ones.")
-    if version is None or not isinstance(manifest.get("files"), dict):
+    vouched = "sha256" in manifest or (version is not None and version < sealed_since)
+    if version is None or not vouched or not isinstance(manifest.get("files"), dict):
         raise CheckpointError(f"{title} has no readable manifest; it is damaged.")
     for name, entry in manifest["files"].items():
         if Path(name).name != name or not isinstance(entry, dict) or not _is_whole(folder / name, entry):
@@ -56,15 +57,25 @@ def read_manifest(folder: Path, title: str, formats: Sequence[int]) -> dict[str,
 
 
 def _read(folder: Path, title: str) -> dict[str, Any]:
+    damaged = CheckpointError(f"{title} has no readable manifest; it is damaged.")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text, object_pairs_hook=_without_doubles)
     except FileNotFoundError:
         raise CheckpointError(f"{title} is not there.") from None
     except (OSError, ValueError, RecursionError):
-        raise CheckpointError(f"{title} has no readable manifest; it is damaged.") from None
+        raise damaged from None
     if not isinstance(manifest, dict):
-        raise CheckpointError(f"{title} has no readable manifest; it is damaged.")
+        raise damaged
+    if "sha256" in manifest:
+        rest = {name: value for name, value in manifest.items() if name != "sha256"}
+        if text != json_text(manifest) or manifest["sha256"] != _own_sha256(rest):
+            raise damaged
     return manifest
+
+
+def _own_sha256(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text(values).encode()).hexdigest()
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,15 +18,19 @@ from mtl.config import RunConfig, TaskConfig, task_specs
 from mtl.config_text import override
 from mtl.data.batching import pad, tokenise
 from mtl.errors import CheckpointError
+from mtl.inference.predictor import Predictor
 from mtl.modeling.encoder import encoder_sha256
 from mtl.modeling.multitask import MultiTaskModel, build_model
 from mtl.runs.checkpoint import FORMAT, Made, load_checkpoint, read_checkpoint_manifest, save_checkpoint
+from mtl.runs.files import json_text
 from mtl.training.components import components, frozen_parts, parameter_names
 
 TEXTS = ["snow", "the team was great today", "the soup was awful, they said"]
 TEMPERATURES = {"heads.topic.temperature", "heads.mood.temperature"}
 SCORES = {"topic": {"accuracy": 0.5, "macro_f1": 0.25}}
 Make = Callable[..., tuple[Path, MultiTaskModel, RunConfig]]
+
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
 
 
 @pytest.fixture
@@ -81,19 +86,17 @@ def test_checkpoint_keeps_temperatures_and_what_ever_learnt(make: Make) -> None:
     assert loaded.changed == model.changed == {"layer.0", "layer.1", "head.topic", "head.mood"}
 
 
-def test_checkpoint_of_the_first_format_is_read_without_temperatures(make: Make) -> None:
-    folder, model, _ = make()
-    weights = {
-        name: value for name, value in load_file(folder / "model.safetensors").items() if name not in TEMPERATURES
-    }
-    save_file(weights, folder / "model.safetensors")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    data = (folder / "model.safetensors").read_bytes()
-    manifest["files"]["model.safetensors"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
-    loaded, _, _ = load_checkpoint(folder)
-    assert [loaded.head(key).temperature.item() for key in loaded.heads] == [1.0, 1.0]
-    assert_same_answers(model, loaded)
+@pytest.mark.parametrize("version", range(1, FORMAT + 1))
+def test_checkpoint_of_every_format_answers_as_it_did(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each format there is one in the fixtures, made by the code of its time, with what it said then."""
+    monkeypatch.chdir(GOLDEN.parents[2])  # the base encoder is named relative to it
+    folder = GOLDEN / f"format-{version}"
+    assert read_checkpoint_manifest(folder / "best")["format"] == version
+    said = read_json(folder / "said.json")
+    embeddings, answers = Predictor.load(folder).run(said["texts"])
+    assert embeddings == pytest.approx(np.array(said["embeddings"]), abs=1e-6)
+    for ours, theirs in zip(answers, said["answers"], strict=True):
+        assert {task: pytest.approx(answer.probabilities, abs=1e-6) for task, answer in ours.items()} == theirs
 
 
 def test_checkpoint_holds_projection_layer_norm_and_a_deeper_head(make: Make) -> None:
@@ -227,9 +230,12 @@ def test_checkpoint_that_is_damaged_is_refused(make: Make, name: str, damage: st
 
 
 def rewrite(folder: Path, **values: Any) -> None:
+    """Change a manifest as someone would who knows how to seal it again."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest.update(values)
-    (folder / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+    changed = {name: value for name, value in manifest.items() if value is not None and name != "sha256"}
+    sealed = changed | {"sha256": hashlib.sha256(json_text(changed).encode()).hexdigest()}
+    (folder / "manifest.json").write_text(json_text(sealed))
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 0, "1", {}])
@@ -301,8 +307,8 @@ def resave(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
     save_file(state, folder / "model.safetensors")
     manifest = read_json(folder / "manifest.json")
     data = (folder / "model.safetensors").read_bytes()
-    manifest["files"]["model.safetensors"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    rewrite(folder, files=manifest["files"] | {"model.safetensors": entry})
 
 
 def read_json(path: Path) -> Any:
