@@ -39,16 +39,16 @@ def guard_fields(demo: gr.Blocks) -> None:
         except Exception:  # noqa: BLE001  # a component fails in its own way at a value of another type
             raise _refused(ODD) from None
 
-    async def processed(*args: Any, **kwargs: Any) -> Any:
+    async def processed(block_fn: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await process(*args, **kwargs)
+            return await process(block_fn, *args, **kwargs)
         except gr.Error:
             raise
         except UserError as error:
             raise _refused(str(error)) from None
         except Exception:
             number = secrets.token_hex(4)
-            log.exception("report %s", number)
+            log.exception("report %s: event %s", number, getattr(block_fn, "name", block_fn))
             raise _refused(f"Something went wrong on our side (report {number}).") from None
 
     demo.preprocess_data = prepared  # type: ignore[method-assign]
