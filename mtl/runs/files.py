@@ -157,8 +157,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(target)
             raise
-        sync(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            sync(target.parent)
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
