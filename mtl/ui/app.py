@@ -132,6 +132,7 @@ def launch_options(context: AppContext) -> dict[str, Any]:
         "favicon_path": ASSETS / "favicon.svg",
         "show_error": False,  # our handlers speak for themselves; anything else must not leak
         "run_history": False,
+        "quiet": settings().log_json,  # what gradio prints is no JSON
         "max_file_size": settings().max_bytes,
         "footer_links": ["api"],
         "enable_monitoring": False,
