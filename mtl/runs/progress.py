@@ -44,7 +44,13 @@ PHASES = {
 }
 
 
-def progress(status: Status, history: History, timings: Sequence[dict[str, Any]], ahead: int = 0) -> Progress:
+def progress(
+    status: Status,
+    history: History,
+    timings: Sequence[dict[str, Any]],
+    ahead: int = 0,
+    wait_seconds: float | None = None,
+) -> Progress:
     """Sum up a run.
 
     Args:
@@ -52,6 +58,7 @@ def progress(status: Status, history: History, timings: Sequence[dict[str, Any]]
         history: Its journal so far.
         timings: Its clock times so far.
         ahead: Runs that come before it in the queue.
+        wait_seconds: How long they are likely to take; None while unknown.
     """
     begin = next((event for event in history if event["event"] == "RunBegin"), None)
     taken = steps(history)
@@ -60,10 +67,7 @@ def progress(status: Status, history: History, timings: Sequence[dict[str, Any]]
     if status.is_final:
         return Progress(HEADLINES[status.state], _sentence(status.reason), 1.0 if status.state == "done" else fraction)
     if status.state == "queued":
-        return Progress(
-            HEADLINES["queued"],
-            f"{ahead} {'run is' if ahead == 1 else 'runs are'} ahead." if ahead else "It starts in a moment.",
-        )
+        return Progress(HEADLINES["queued"], _turn(ahead, wait_seconds))
     headline = PHASES.get(status.phase, "Starting")
     if not begin:
         return Progress(headline, "")
@@ -72,6 +76,14 @@ def progress(status: Status, history: History, timings: Sequence[dict[str, Any]]
     epoch = min(max(ended + 1, taken[-1]["epoch"] if taken else 1), begin["epochs"])
     detail = f"Epoch {epoch} of {begin['epochs']}, step {step} of {total}"
     return Progress(headline, detail, fraction, _seconds_left(timings, step, total))
+
+
+def _turn(ahead: int, seconds: float | None) -> str:
+    """Say when a waiting run's turn comes."""
+    if not ahead:
+        return "It starts in a moment."
+    place = f"{ahead} {'run is' if ahead == 1 else 'runs are'} ahead"
+    return f"{place}; its turn comes in {duration(seconds)}." if seconds is not None else f"{place}."
 
 
 def _sentence(reason: str) -> str:

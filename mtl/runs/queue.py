@@ -79,7 +79,6 @@ class RunQueue:
                     self._enqueue(run)
             except (OSError, UserError):  # one run that cannot be read must not keep the page from starting
                 log.exception("run %s is left as it is", run.name)
-        self.store.clear_deleted()
 
     def _goes_on(self, run: Run) -> bool:
         status = run.status

@@ -110,6 +110,11 @@ def _runs(context: AppContext) -> None:
         starting.stop(context, run, token)
         return _status(context, run, token)
 
+    def resume_run(run: str, token: str = "") -> dict[str, Any]:
+        """Let a run that was stopped or cut off go on exactly where it was."""
+        starting.resume(context, run, token)
+        return _status(context, run, token)
+
     # A file must go through a file component, which checks that it was really uploaded.
     with gr.Row(visible=False):
         file, config, answer = gr.File(label="file"), gr.JSON(label="config"), gr.JSON(label="answer")
@@ -117,6 +122,7 @@ def _runs(context: AppContext) -> None:
         gr.Button().click(guarded(start_run), [file, config], answer, api_name="start_run", concurrency_limit=1)
     gr.api(guarded(run_status), api_name="run_status", concurrency_limit=None)
     gr.api(guarded(stop_run), api_name="stop_run", concurrency_limit=None)
+    gr.api(guarded(resume_run), api_name="resume_run", concurrency_limit=None)
 
 
 def _past_runs(context: AppContext) -> None:
@@ -136,7 +142,7 @@ def _past_runs(context: AppContext) -> None:
 
     def delete_run(run: str, token: str = "") -> dict[str, str]:
         """Delete a finished run with everything in it; there is no way back. Returns its name."""
-        starting.delete(context, run, token)
+        context.delete(run, token)
         return {"deleted": run}
 
     for handler in (runs, run_report, delete_run):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import html
 import logging
+import math
 import re
 import secrets
 import shutil
@@ -20,10 +22,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from mtl.choices import DEFAULT_ENCODER
-from mtl.config import RunConfig
-from mtl.errors import CheckpointError, ConfigError, DataError, LimitError, UserError
+from mtl.errors import CheckpointError, DataError, LimitError, UserError
 from mtl.runs import owners
+from mtl.runs.progress import progress
 from mtl.runs.queue import RunQueue
 from mtl.runs.store import STARTER, Run, RunStore
 from mtl.settings import settings
@@ -39,6 +40,7 @@ SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample.csv"
 _HALF = re.compile("[\ud800-\udfff]")  # JSON can escape what no text file could hold
 KEEP_PREDICTORS, KEEP_HISTORIES = 3, 32
 KEEP_DOWNLOADS_SECONDS = 600
+SAME_WISH_SECONDS = 10.0
 
 
 def guarded(handler: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -95,7 +97,9 @@ class AppContext:
         self._histories: OrderedDict[str, _History] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
-        self._sweep()
+        self._recent: OrderedDict[str, tuple[float, Run]] = OrderedDict()
+        self._starting = threading.Lock()
+        store.clear_deleted()
 
     def warm(self) -> None:
         """Import torch and load the shipped checkpoint in the background, so that the first answer is quick."""
@@ -177,12 +181,26 @@ class AppContext:
         for root in (Path(_scratch().name), Path(get_upload_folder())):
             for path in root.glob(f"*/{name}-*"):  # as mtl.ui.train.result names them; gradio serves copies
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        self._sweep()
+        self.store.clear_deleted()
 
-    def _sweep(self) -> None:
-        """Remove what is left of deleted runs, if a deletion was cut short."""
-        for gone in self.store.root.glob(".*.deleted"):
-            shutil.rmtree(gone, ignore_errors=True)
+    def once(self, wish: str, begin: Callable[[], Run]) -> Run:
+        """Begin a run, unless the same was wished for a moment ago: a double click starts one run.
+
+        Args:
+            wish: Everything that makes the run what it is, and whose it is.
+            begin: Creates and queues it.
+        """
+        with self._starting:
+            now = time.monotonic()
+            key = hashlib.sha256(wish.encode("utf-8", "surrogatepass")).hexdigest()
+            begun, run = self._recent.get(key, (-math.inf, None))
+            if run is not None and now - begun < SAME_WISH_SECONDS and run.path.is_dir():
+                return run
+            run = begin()
+            self._recent[key] = now, run
+            while len(self._recent) > KEEP_HISTORIES:
+                self._recent.popitem(last=False)
+            return run
 
     def checkpoints(self, token: str = "") -> list[Run]:
         """Return the visible runs that have weights."""
@@ -215,10 +233,28 @@ class AppContext:
                     self._predictors.popitem(last=False)
             return predictor
 
+    def wait_seconds(self, run: Run) -> float | None:
+        """Return how long a waiting run is likely to wait, judged by the runs before it; None while unknown."""
+        ahead = self.queue.position(run)
+        typical = self.queue.typical_seconds() if ahead else None
+        total = 0.0
+        for other in self.queue.active()[:ahead]:
+            left = None
+            if other.status.state == "running":
+                history = self.history(other)
+                left = progress(other.status, history.events, history.timings).seconds_left
+            if left is None and typical is None:
+                return None
+            total += left if left is not None else typical or 0.0
+        return total / settings().training_slots
+
     def history(self, run: Run) -> _History:
         """Return a run's events and clock times, reading only what is new."""
+        attempt = run.status.attempt
         with self._lock:
-            history = self._histories.setdefault(run.name, _History())
+            history = self._histories.get(run.name)
+            if history is None or history.attempt != attempt:  # a run that goes on has cut its journal
+                history = self._histories[run.name] = _History(attempt)
             self._histories.move_to_end(run.name)
             while len(self._histories) > KEEP_HISTORIES:
                 self._histories.popitem(last=False)
@@ -233,17 +269,6 @@ def _is_readable(run: Run) -> bool:
     except UserError as error:
         log.warning("run %s is passed over: %s", run.name, error)
         return False
-
-
-def check_allowed(config: RunConfig) -> RunConfig:
-    """Return the configuration if this page may run it.
-
-    Raises:
-        ConfigError: On a shared page, an encoder other than the bundled one: strangers choose no downloads or folders.
-    """
-    if settings().public and config.encoder.name != DEFAULT_ENCODER:
-        raise ConfigError(f"On this shared page the encoder is {DEFAULT_ENCODER}; run the app yourself to use another.")
-    return config
 
 
 @functools.cache
@@ -261,9 +286,14 @@ def download_folder() -> Path:
 
 
 class _History:
-    """A journal read so far."""
+    """A journal read so far.
 
-    def __init__(self) -> None:
+    Args:
+        attempt: Of the run, whose processes each begin by cutting the journal to where they go on.
+    """
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
         self.events: list[dict[str, Any]] = []
         self.timings: list[dict[str, Any]] = []
         self._offsets = [0, 0]

@@ -57,7 +57,7 @@ def _build_login() -> None:
         return
     missing = [name for name in ("authlib", "itsdangerous") if importlib.util.find_spec(name) is None]
     if missing:
-        log.warning("there is no login, since %s is not installed: pip install 'gradio[oauth]'", " and ".join(missing))
+        log.warning("there is no login without %s: pip install 'gradio[oauth]'", " and ".join(missing))
         return
     gr.LoginButton(size="sm", elem_id="login")
 

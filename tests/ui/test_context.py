@@ -10,9 +10,10 @@ import pytest
 from mtl.config import RunConfig
 from mtl.data.reading import read_table
 from mtl.errors import ConfigError, DataError
+from mtl.runs.limits import check_encoder
 from mtl.runs.store import SHIPPED, RunStore
 from mtl.settings import settings
-from mtl.ui.context import AppContext, check_allowed, guarded, lines
+from mtl.ui.context import AppContext, guarded, lines
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def test_context_hides_a_strangers_run_on_a_shared_page(context: AppContext, mon
     assert [seen.name for seen in context.runs("mine")] == [run.name, "starter"]
     assert [seen.name for seen in context.runs("theirs")] == ["starter"]
     assert [seen.name for seen in context.runs("")] == ["starter"]
-    with pytest.raises(ConfigError, match="the encoder is"):
-        check_allowed(RunConfig.model_validate({"encoder": {"name": "some/model"}}))
+    with pytest.raises(ConfigError, match="the encoder is one of"):
+        check_encoder(RunConfig.model_validate({"encoder": {"name": "some/model"}}))
 
 
 def _csv() -> bytes:

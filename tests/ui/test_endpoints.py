@@ -19,7 +19,8 @@ from tests.ui.server import Server, serving
 
 ENDPOINTS = {
     "embed", "similarity", "search", "topic", "sentiment", "entities", "predict",
-    "inspect_csv", "start_run", "run_status", "stop_run", "runs", "run_report", "delete_run",
+    "inspect_csv", "start_run", "run_status", "stop_run", "resume_run", "runs",
+    "run_report", "delete_run",
 }  # fmt: skip
 EXAMPLES = {"load_example"}  # Gradio's own: they put an example into a field
 CANARY, SECRET = "canary-of-a-folder", "canary-of-the-environment"
@@ -42,6 +43,7 @@ GOOD: dict[str, list[Any]] = {
     "start_run": [None, {}],
     "run_status": ["starter", ""],
     "stop_run": ["starter", ""],
+    "resume_run": ["starter", ""],
     "runs": [""],
     "run_report": ["starter", ""],
     "delete_run": ["starter", ""],

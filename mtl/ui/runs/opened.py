@@ -98,6 +98,7 @@ def _build_actions() -> tuple[gr.Textbox, gr.Row, dict[str, gr.Button], links.Li
             ("use", "Answer with it", "run-use"),
             ("start_from", "Start from it", "run-start-from"),
             ("watch", "Show it live", "run-watch"),
+            ("resume", "Resume", "run-resume"),
             ("prepare", "Download", "run-prepare-download"),
         ):
             actions[action] = gr.Button(label, elem_id=id_, size="sm", min_width=120)
@@ -188,6 +189,7 @@ def _offered(opened: Opened, run: Run, own: bool) -> Updates:
         "use": run.has_checkpoint,
         "start_from": run.has_checkpoint,
         "watch": not over and own,
+        "resume": run.can_go_on and own,
         "prepare": over,
         "delete": over and own,
         "keep": False,

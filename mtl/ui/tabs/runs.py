@@ -15,7 +15,7 @@ from mtl.ui.runs import opened
 from mtl.ui.runs import sharing as links
 from mtl.ui.runs.cards import card
 from mtl.ui.runs.opened import Opened, Updates
-from mtl.ui.train import figures, report, result
+from mtl.ui.train import figures, report, result, starting
 from mtl.ui.train.live import POLL_SECONDS, PRIVATE, LiveSection
 from mtl.ui.train.plan import start_choices
 
@@ -172,6 +172,10 @@ def _wire_uses(context: AppContext, run: Opened, live: LiveSection, shown: gr.St
     def watch(name: str, secret: str) -> tuple[Any, ...]:
         return context.open_own(name, secret).name, {}, gr.Timer(active=True), gr.Tabs(selected="train")
 
+    def resume(name: str, secret: str) -> tuple[Any, ...]:
+        return starting.resume(context, name, secret).name, {}, gr.Timer(active=True), gr.Tabs(selected="train")
+
+    run.actions["resume"].click(guarded(resume), known, [live.run, live.seen, live.timer, tabs], **PRIVATE)
     run.actions["use"].click(guarded(use), known, page.checkpoint, **PRIVATE)
     run.actions["watch"].click(guarded(watch), known, [live.run, live.seen, live.timer, tabs], **PRIVATE)
     if live.start_from is not None:

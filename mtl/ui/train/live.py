@@ -12,6 +12,7 @@ from mtl.config import RunConfig
 from mtl.errors import CheckpointError, UserError
 from mtl.runs import comparing
 from mtl.runs.owners import Visitor, login_secret, new_token, reads, valid_keys
+from mtl.runs.progress import duration
 from mtl.runs.store import Run
 from mtl.settings import settings
 from mtl.ui import html
@@ -19,7 +20,7 @@ from mtl.ui.context import AppContext, guarded
 from mtl.ui.train import figures, sharing
 from mtl.ui.train.data import DataSection
 from mtl.ui.train.plan import PlanSection, form_inputs, form_values
-from mtl.ui.train.starting import compare, start, stop
+from mtl.ui.train.starting import compare, resume, start, stop
 from mtl.ui.train.status import last_epoch_html, status_html
 
 EMPTY = html.empty(
@@ -36,6 +37,7 @@ class Buttons:
 
     start: gr.Button
     stop: gr.Button
+    resume: gr.Button
     sharing: sharing.SharingButton
 
 
@@ -78,7 +80,8 @@ class _View:
     @property
     def outputs(self) -> list[Any]:
         section = self.section
-        own = [self.status, self.box, self.last, self.buttons.start, self.buttons.stop]
+        buttons = [self.buttons.start, self.buttons.stop, self.buttons.resume]
+        own = [self.status, self.box, self.last, *buttons]
         return [*own, section.timer, section.seen, section.finished, *self.curves.outputs]
 
 
@@ -87,7 +90,8 @@ def build_buttons(data: DataSection) -> Buttons:
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Start", variant="primary", elem_id="start", scale=3)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, interactive=False)
-    return Buttons(start, stop, sharing.build_button(data))
+        resume = gr.Button("Resume", elem_id="resume", scale=1, visible=False)
+    return Buttons(start, stop, resume, sharing.build_button(data))
 
 
 def build(
@@ -175,11 +179,16 @@ def _wire_start(
     def compared(values: Mapping[Any, Any], config: RunConfig) -> tuple[Run, str]:
         return compare(context, config, values[data.files], values[buttons.sharing.seeds], values[section.token])
 
+    def resumed(name: str, secret: str) -> tuple[Any, ...]:
+        return _shown(resume(context, name, secret), secret)
+
     inputs: set[Any] = form_inputs(plan, data) | {section.run, section.token, buttons.sharing.seeds}
     outputs = [section.run, section.token, remembered, buttons.start, buttons.stop, section.timer, section.seen]
     for button, begin in ((buttons.start, single), (buttons.sharing.go, compared)):
         started = button.click(beginning(begin), inputs, outputs, api_visibility="private", show_progress="minimal")
         started.success(**poll)
+    again = buttons.resume.click(guarded(resumed), [section.run, section.token], outputs, **PRIVATE)
+    again.success(**poll)
 
 
 def _check_free(context: AppContext, current: str, token: str) -> None:
@@ -263,7 +272,18 @@ def _poll(
     status = run.status  # before the journal: a final status means that the journal is complete
     history = context.history(run)
     ahead = context.queue.position(run)
-    version = f"{name}:{status.state}:{status.phase}:{len(history.events)}:{ahead}:{run.stop_requested}:{run.title}"
+    wait = context.wait_seconds(run) if ahead else None
+    parts = (
+        name,
+        status.state,
+        status.phase,
+        status.attempt,
+        len(history.events),
+        ahead,
+        run.stop_requested,
+        run.title,
+    )
+    version = ":".join(map(str, parts)) + (f":{duration(wait)}" if wait is not None else "")
     if version == seen.get("version"):
         return gr.skip()
     going = not status.is_final
@@ -273,11 +293,12 @@ def _poll(
         drawn
         | ended
         | {
-            view.status: status_html(run, status, history.events, history.timings, ahead),
+            view.status: status_html(run, status, history.events, history.timings, ahead, wait),
             view.box: gr.update(visible=bool(history.events)),
             view.last: last_epoch_html(history.events),
             view.buttons.start: gr.update(value="Training…", interactive=False) if going else _start_button(),
             view.buttons.stop: _stop_button(going, run.stop_requested),
+            view.buttons.resume: gr.update(visible=run.can_go_on and context.is_own(run, token)),
             view.section.timer: gr.Timer(active=going),
             view.section.seen: shown | {"version": version},
         }
@@ -290,6 +311,7 @@ def _gone(view: _View) -> Updates:
         view.box: gr.update(visible=False),
         view.buttons.start: _start_button(),
         view.buttons.stop: _stop_button(False),
+        view.buttons.resume: gr.update(visible=False),
         view.section.timer: gr.Timer(active=False),
         view.section.seen: {},
         view.section.finished: "",

@@ -12,9 +12,10 @@ from mtl.choices import Preset
 from mtl.config import RunConfig, UnfreezingConfig
 from mtl.config_text import from_dict
 from mtl.errors import UserError
+from mtl.runs.limits import check_encoder
 from mtl.training.demands import check_installed
 from mtl.ui import picker
-from mtl.ui.context import AppContext, check_allowed, guarded
+from mtl.ui.context import AppContext, guarded
 from mtl.ui.live_plot import live_plot
 from mtl.ui.train import balancing, basics, exchange, heads, options, phases
 from mtl.ui.train.basics import FREEZE, FRESH, START_FROM
@@ -199,7 +200,8 @@ def redrawn(section: PlanSection, context: AppContext, values: Mapping[Any, Any]
     try:
         config = form_values(section, data, values)
         text = section.exchange.drawn(config, files, values[section.exchange.view])
-        return text | _drawn(section, preview(context, check_allowed(config), files, token))
+        check_encoder(config)
+        return text | _drawn(section, preview(context, config, files, token))
     except UserError as error:  # on the way to a legal form; Start says it as a toast
         return _drawn(section, Preview.problem(str(error)))
 

@@ -15,8 +15,9 @@ from mtl.data.preparing import Division, Prepared, Understood, read_weights
 from mtl.data.reading import is_missing
 from mtl.errors import CheckpointError, ConfigError, UserError
 from mtl.runs.inheriting import adopt, inherit, inherited, is_learnt_on
+from mtl.runs.limits import check_encoder
 from mtl.runs.store import Run, check_source
-from mtl.ui.context import AppContext, check_allowed
+from mtl.ui.context import AppContext
 from mtl.ui.train.checks import near_groups
 from mtl.ui.uploads import prepared_data
 
@@ -195,7 +196,7 @@ def layer_count(name: str) -> int:
     from mtl.training.components import encoder_components
 
     try:
-        check_allowed(RunConfig(encoder=EncoderConfig(name=name or DEFAULT_ENCODER)))
+        check_encoder(RunConfig(encoder=EncoderConfig(name=name or DEFAULT_ENCODER)))
         return sum(part.startswith("layer.") for part in encoder_components(encoder(name)))
     except UserError:
         return MINILM_LAYERS

@@ -10,11 +10,12 @@ from typing import Any
 import gradio as gr
 
 from mtl.config import RunConfig
+from mtl.runs.limits import check_encoder
 from mtl.runs.preflight import run_preflight
 from mtl.runs.progress import duration
 from mtl.runs.store import RunStore
 from mtl.ui import html
-from mtl.ui.context import AppContext, check_allowed, guarded
+from mtl.ui.context import AppContext, guarded
 from mtl.ui.train.checks import near_groups
 from mtl.ui.train.data import DataSection
 from mtl.ui.train.plan import PlanSection, form_inputs, form_values
@@ -39,7 +40,8 @@ def wire(
 
     def measure(values: Mapping[Any, Any]) -> str:
         busy = any(run.status.state == "running" for run in context.queue.active())
-        config = check_allowed(form_values(plan, data, values))
+        config = form_values(plan, data, values)
+        check_encoder(config)
         return preflight_html(_measured(context, config, values[data.files], values[token]), busy=busy)
 
     asked = go.click(lambda: WAITING, None, answer, show_progress="hidden", **private)

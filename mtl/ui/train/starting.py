@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
 from mtl.config import RunConfig
 from mtl.data.reading import Table
 from mtl.errors import CheckpointError, ConfigError, DataError
+from mtl.runs.limits import check_encoder, check_run
+from mtl.runs.owners import new_token
+from mtl.runs.queue import check_resumable
 from mtl.runs.store import Run
 from mtl.settings import settings
-from mtl.ui.context import AppContext, check_allowed
+from mtl.ui.context import AppContext
 from mtl.ui.train import sharing
 from mtl.ui.train.checks import near_groups
 from mtl.ui.uploads import read_data
@@ -33,9 +35,14 @@ def start(context: AppContext, config: RunConfig, files: Sequence[Sequence[str]]
         UserError: The file or the configuration cannot be used.
     """
     table, rest = _ready(context, config, files, token)
-    run = context.store.create(config, table, **rest)
-    context.queue.submit(run)
-    return run, rest["token"]
+
+    def begin() -> Run:
+        context.queue.check_room(who=rest["token"])
+        run = context.store.create(config, table, **rest)
+        context.queue.submit(run)
+        return run
+
+    return context.once(_wish("start", config, files, rest["token"]), begin), rest["token"]
 
 
 def compare(
@@ -47,7 +54,31 @@ def compare(
         UserError: As `start`; or there is one task, or not enough room in the queue.
     """
     table, rest = _ready(context, config, files, token)
-    return sharing.create(context, config, table, seeds, rest), rest["token"]
+
+    def begin() -> Run:
+        context.queue.check_room(who=rest["token"])
+        return sharing.create(context, config, table, seeds, rest)
+
+    return context.once(_wish(f"compare {seeds}", config, files, rest["token"]), begin), rest["token"]
+
+
+def _wish(what: str, config: RunConfig, files: Sequence[Sequence[str]], token: str) -> str:
+    """Name what is wished for; the same file keeps its path."""
+    return "\n".join([what, token, config.model_dump_json(), *(path for path, _ in files)])
+
+
+def resume(context: AppContext, name: str, token: str) -> Run:
+    """Let a visitor's run that ended early go on where it was.
+
+    Raises:
+        CheckpointError: There is no such run, it is another visitor's, still going on, or came to its end.
+        LimitError: The queue or the visitor's share of it is full.
+    """
+    run = context.open_own(name, token)
+    check_resumable(run)
+    context.queue.check_room(who=token)
+    context.queue.resume(run)
+    return run
 
 
 def _ready(
@@ -57,9 +88,11 @@ def _ready(
     if not files:
         raise DataError("Choose a CSV file first, or use the sample.")
     if settings().public and not token:
-        token = secrets.token_urlsafe(32)
+        token = new_token()
     _check_source(context, config, token)
-    table = read_data(files, check_allowed(config).data)
+    check_encoder(config)
+    table = read_data(files, config.data)
+    check_run(config, len(table))
     names = [name for _, name in files]
     return table, {"near": near_groups(files, config), "files": names, "token": token}
 
@@ -83,13 +116,4 @@ def stop(context: AppContext, name: str, token: str) -> None:
     Raises:
         CheckpointError: There is no such run, or it is another visitor's.
     """
-    context.queue.stop(context.open(name, token))
-
-
-def delete(context: AppContext, name: str, token: str) -> None:
-    """Delete a visitor's finished run.
-
-    Raises:
-        CheckpointError: There is no such run, it is another visitor's, still going on, or the shipped one.
-    """
-    context.store.delete(context.open(name, token))
+    context.queue.stop(context.open_own(name, token))

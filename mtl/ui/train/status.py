@@ -16,9 +16,16 @@ from mtl.runs.store import Run, Status
 from mtl.ui import html
 
 
-def status_html(run: Run, status: Status, events: History, timings: Sequence[dict[str, Any]], ahead: int) -> str:
+def status_html(
+    run: Run,
+    status: Status,
+    events: History,
+    timings: Sequence[dict[str, Any]],
+    ahead: int,
+    wait_seconds: float | None = None,
+) -> str:
     """Draw where a run stands: a headline, a progress bar, the time left, and what one should know."""
-    now = progress(status, events, timings, ahead)
+    now = progress(status, events, timings, ahead, wait_seconds)
     left = f" · {duration(now.seconds_left)} left" if now.seconds_left is not None else ""
     begin = _begin(events)
     chips = [("run", run.name), *(("name", title) for title in [run.title] if title)]
