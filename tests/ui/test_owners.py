@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 import httpx
@@ -21,9 +22,11 @@ from mtl.runs import owners
 from mtl.runs.owners import Visitor
 from mtl.runs.store import SHIPPED, Run, RunStore
 from mtl.settings import settings
-from mtl.ui import api
+from mtl.ui import api, picker
 from mtl.ui import context as shared
 from mtl.ui.context import AppContext
+from mtl.ui.runs import sharing as links
+from mtl.ui.train import live
 from mtl.ui.train.result import download
 
 NO_SUCH_RUN = r"^There is no such run\.$"
@@ -119,6 +122,89 @@ def test_run_without_an_owner_is_nobodys_on_a_shared_page(context: AppContext) -
         with pytest.raises(CheckpointError, match=NO_SUCH_RUN):
             context.open(run.name, who)
     assert [one.name for one in context.runs("")] == ["starter"]
+
+
+def attached(context: AppContext, **given: Any) -> dict[str, Any]:
+    found = live._attach(context, **{"kept": {"run": "", "token": "theirs"}} | given)
+    return dict(zip(("run", "token", "kept", "timer", "seen", "keys", "linked"), found, strict=True))
+
+
+def test_page_that_is_opened_with_a_link_shows_its_run_and_remembers_the_key(context: AppContext, run: Run) -> None:
+    key = owners.share(run.path)
+    found = attached(context, link={"run": run.name, "key": key})
+    assert (found["linked"], found["keys"], found["run"]) == (run.name, [key], "")
+    assert found["token"] == f"theirs\n{key}"
+    assert found["kept"] == {"run": "", "token": "theirs"}, "what Start writes anew holds no keys"
+    again = attached(context, keys=found["keys"])
+    assert again["linked"] == ""
+    assert context.open(run.name, again["token"]).path == run.path
+    assert attached(context, keys=[key], link={"run": run.name, "key": key})["keys"] == [key]
+
+
+def test_link_to_ones_own_run_needs_no_key(context: AppContext, run: Run) -> None:
+    found = attached(context, kept={"token": "mine"}, link={"run": run.name})
+    assert (found["linked"], found["keys"]) == (run.name, [])
+    found = attached(context, kept={"token": "mine"}, link={"run": run.name, "key": KEYS[0]})
+    assert (found["linked"], found["keys"]) == (run.name, []), "a key that opens nothing is not kept"
+
+
+@pytest.mark.parametrize("key", ["", "mine ", "theirs", KEYS[0], "login-evil", f"{KEYS[0]}\nlogin-evil", "\nmine"])
+def test_link_that_opens_nothing_changes_nothing(
+    context: AppContext, run: Run, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", said.append)
+    for name in (run.name, "never-was", "../elsewhere"):
+        found = attached(context, link={"run": name, "key": key})
+        assert (found["linked"], found["keys"], found["token"]) == ("", [], "theirs")
+    assert len(said) == 3
+    assert len(set(said)) == 1, "absent and foreign are told alike"
+
+
+def test_link_does_not_make_its_maker_an_owner_of_what_the_reader_starts(context: AppContext, run: Run) -> None:
+    """A key goes into what a visitor knows; it must not pass there for a secret of another kind."""
+    key = owners.share(run.path)
+    for evil in (f"{key}\nlogin-evil", "login-evil", f"login-evil\n{key}"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gr, "Warning", lambda words: None)
+            reader = attached(context, keys=[evil], link={"run": run.name, "key": evil})["token"]
+        theirs = made(context, reader)
+        assert not owners.owns(theirs.path, "login-evil")
+        assert owners.owns(theirs.path, "theirs")
+
+
+@pytest.mark.parametrize("kept", [None, "x", [], {"run": 3, "token": None}, {"run": ["x"]}, {}])
+def test_browser_that_remembers_nonsense_is_a_new_visitor(context: AppContext, kept: Any) -> None:
+    found = attached(context, kept=kept, keys={"not": "a list"})
+    assert len(found["token"]) >= 43
+    assert found["run"] == ""
+
+
+def test_run_that_a_reader_starts_is_remembered_without_their_keys(context: AppContext, run: Run) -> None:
+    assert live._shown(run, str(Visitor("theirs", "login-x", KEYS)))[2] == {"run": run.name, "token": "theirs"}
+
+
+def test_login_is_offered_where_there_is_one(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def offered(client: str, libraries: bool) -> int:
+        buttons: list[Any] = []
+        monkeypatch.setattr(gr, "LoginButton", lambda **options: buttons.append(options))
+        monkeypatch.setattr(picker.importlib.util, "find_spec", lambda name: object() if libraries else None)
+        monkeypatch.setenv("OAUTH_CLIENT_ID", client)
+        picker._build_login()
+        return len(buttons)
+
+    assert [offered("", True), offered("id", True), offered("id", False)] == [0, 1, 0]
+    assert "no login without authlib and itsdangerous" in caplog.text
+
+
+def test_links_are_made_and_taken_back_by_the_owner_alone(context: AppContext, run: Run) -> None:
+    query = links.make(context, run.name, "mine")
+    asked = dict(parse_qsl(query.removeprefix("?")))
+    assert asked["run"] == run.name
+    for who in ("", "theirs", asked["key"]):
+        with pytest.raises(CheckpointError, match=NO_SUCH_RUN):
+            links.make(context, run.name, who)
+    assert "test sentences" in links.about()
 
 
 def guesses(context: AppContext) -> list[str]:

@@ -20,7 +20,6 @@ from mtl.ui import api, picker
 from mtl.ui.context import AppContext
 from mtl.ui.runs.cards import card, head_html, took
 from mtl.ui.tabs import runs
-from mtl.ui.train.starting import delete
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 REPORT = {
@@ -194,14 +193,14 @@ def test_picking_a_run_that_was_deleted_elsewhere_is_one_sentence(context: AppCo
 def test_delete_removes_a_finished_run_once(context: AppContext, run: Run) -> None:
     run.set_status("running", "training")
     with pytest.raises(CheckpointError, match="still going on"):
-        delete(context, run.name, "")
+        context.delete(run.name, "")
     run.set_status("done", "finished")
-    delete(context, run.name, "")
+    context.delete(run.name, "")
     assert not run.path.exists()
     with pytest.raises(CheckpointError, match="no such run"):
-        delete(context, run.name, "")
+        context.delete(run.name, "")
     with pytest.raises(CheckpointError, match="came with the app"):
-        delete(context, "starter", "")
+        context.delete("starter", "")
 
 
 def test_delete_in_two_windows_at_once_is_one_sentence(
@@ -212,7 +211,7 @@ def test_delete_in_two_windows_at_once_is_one_sentence(
 
     monkeypatch.setattr(Path, "rename", quicker)
     with pytest.raises(CheckpointError, match="no such run"):
-        delete(context, run.name, "")
+        context.delete(run.name, "")
 
 
 def test_strangers_neither_see_nor_delete_a_run(context: AppContext, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,11 +219,11 @@ def test_strangers_neither_see_nor_delete_a_run(context: AppContext, run: Run, m
     settings.cache_clear()
     for token in ("theirs", "", None):
         with pytest.raises(CheckpointError, match="no such run"):
-            delete(context, run.name, token)  # type: ignore[arg-type]
+            context.delete(run.name, token)  # type: ignore[arg-type]
         with pytest.raises(CheckpointError, match="no such run"):
             runs._picked(context, run.name, token)  # type: ignore[arg-type]
     assert run.path.exists()
-    delete(context, run.name, "mine")
+    context.delete(run.name, "mine")
 
 
 def test_api_lists_a_run_with_its_scores(run: Run) -> None:
