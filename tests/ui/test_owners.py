@@ -25,12 +25,15 @@ from mtl.settings import settings
 from mtl.ui import api, picker
 from mtl.ui import context as shared
 from mtl.ui.context import AppContext
-from mtl.ui.runs import sharing as links
-from mtl.ui.train import live
+from mtl.ui.runs import links
+from mtl.ui.train import live, starting
 from mtl.ui.train.result import download
 
 NO_SUCH_RUN = r"^There is no such run\.$"
 KEYS = tuple(f"share-{letter * 43}" for letter in "ab")
+CHANGES: tuple[Callable[[AppContext, str, str], Any], ...] = (
+    AppContext.open_own, AppContext.delete, starting.stop, starting.resume, links.make,
+)  # fmt: skip
 STRANGERS = ["", "theirs", KEYS[0], "login-x", "mine ", "\n", None, 3, ["mine"], {"token": "mine"}]
 
 
@@ -78,9 +81,9 @@ def test_link_lets_a_stranger_read_and_change_nothing(context: AppContext, run: 
         assert context.open(run.name, who).path == run.path
         assert [one.name for one in context.runs(who)] == [run.name, "starter"]
         assert context.shared(who) == {run.name}
-        for door in (context.open_own, context.delete):
+        for door in CHANGES:
             with pytest.raises(CheckpointError, match=NO_SUCH_RUN):
-                door(run.name, who)
+                door(context, run.name, who)
     assert context.shared(f"mine\n{key}") == frozenset(), "one's own run is not shared with one"
     owners.unshare(run.path)
     with pytest.raises(CheckpointError, match=NO_SUCH_RUN):
@@ -223,6 +226,8 @@ def test_thousand_guessed_and_foreign_names_open_nothing(context: AppContext) ->
     doors: dict[str, Callable[[str, str], Any]] = {
         "read": context.open,
         "change": context.open_own,
+        "stop": lambda name, who: starting.stop(context, name, who),
+        "resume": lambda name, who: starting.resume(context, name, who),
         "answer": context.predictor,
         "delete": context.delete,
         "download": lambda name, who: download(context, name, who),
@@ -280,6 +285,9 @@ def test_guesses_over_http_get_one_and_the_same_answer(context: AppContext, url:
     key = owners.share(foreign.path)
     (shown,) = asyncio.run(_asked(url, [("run_status", [foreign.name, key])]))
     assert foreign.name in shown, "a key is taken in place of the token"
+    changes = [(endpoint, [foreign.name, key]) for endpoint in ("stop_run", "delete_run", "resume_run")]
+    assert set(asyncio.run(_asked(url, changes))) == {answers[0]}, "for reading alone"
+    assert foreign.path.exists()
 
 
 def test_absent_and_foreign_take_the_same_steps(context: AppContext, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

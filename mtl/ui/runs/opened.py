@@ -12,7 +12,7 @@ from mtl.runs.store import TITLE_CHARACTERS, Run
 from mtl.runs.summary import summarise
 from mtl.ui import html
 from mtl.ui.context import AppContext
-from mtl.ui.runs import sharing as links
+from mtl.ui.runs import links
 from mtl.ui.runs.cards import head_html
 from mtl.ui.train import figures, report, result, sharing
 from mtl.ui.train.status import last_epoch_html

@@ -11,8 +11,7 @@ from mtl.runs.summary import Summary, summarise
 from mtl.ui import picker
 from mtl.ui.context import AppContext, guarded
 from mtl.ui.page import Page
-from mtl.ui.runs import opened
-from mtl.ui.runs import sharing as links
+from mtl.ui.runs import links, opened
 from mtl.ui.runs.cards import card
 from mtl.ui.runs.opened import Opened, Updates
 from mtl.ui.train import figures, report, result, starting
