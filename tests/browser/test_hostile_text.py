@@ -82,7 +82,7 @@ def hostile_csv(tmp_path: Path) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
         writer.writerow(OUR_HEADERS)
-        for number in range(6):
+        for number in range(4):
             for place, payload in enumerate(PAYLOADS):
                 text = f"the team of number {number} and {place} wrote {payload} in the morning"
                 writer.writerow([text, payload, "ab"[(number + place) % 2]])
@@ -177,7 +177,7 @@ def _ask_every_tab(page: Any) -> None:
         _go_to(page, tab)
         page.locator(box).fill(PAYLOADS[2] if tab == "Predict" else lines)
         if tab == "Similarity":
-            page.locator("#similar-right textarea").fill(lines)
+            page.locator("#similar-right textarea").fill("\n".join(PAYLOADS[:4]))
         page.click(go)
         page.wait_for_selector(answer)
         _check(page)
