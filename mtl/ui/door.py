@@ -108,6 +108,10 @@ class Guard:
                 receive = await self._read(receive)
         except Refusal as refusal:
             return await _refuse(refusal, send)
+        if scope["method"] == "HEAD" and path == "/":
+            # Gradio asks at its start and gives up after three seconds; drawing a page on a busy machine takes longer
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            return await send({"type": "http.response.body", "body": b""})
         if self._streams is None or not STREAMS.fullmatch(path):
             return await self.app(scope, receive, send)
         with self._streams.one(client):

@@ -135,7 +135,9 @@ def test_door_is_open_where_the_page_and_programs_ask(visitor: Visitor) -> None:
         "/gradio_api/reset",
     ):
         assert visitor.status(path, payload("a")) == 200, path
+    reached = len(visitor.inside.bodies)
     assert visitor.status("/", method="HEAD") == 200
+    assert len(visitor.inside.bodies) == reached, "whether there is a page is said without drawing it"
     assert visitor.status("/", method="DELETE") == visitor.status(JOIN, payload(), method="PUT") == 404
 
 

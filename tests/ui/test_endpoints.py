@@ -116,14 +116,14 @@ def attack(
 
 
 def test_endpoints_answer_every_hostile_value_with_a_sentence(server: Server) -> None:
-    """Put each of 25 values into each of the 39 parameters of the 14 endpoints: 975 requests."""
+    """Put each of 25 values into each of the 41 parameters of the 15 endpoints: 1,025 requests."""
     sent, odd = 0, []
     for name, good in GOOD.items():
         event = next(one for one in server.config["dependencies"] if one["api_name"] == name)
         assert len(event["inputs"]) == len(good)
         number, found = attack(server, event, good, {field: HOSTILE for field in range(len(good))})
         sent, odd = sent + number, odd + found
-    assert sent == 25 * 39 == len(HOSTILE) * sum(map(len, GOOD.values()))
+    assert sent == 25 * 41 == len(HOSTILE) * sum(map(len, GOOD.values()))
     assert odd == [], f"{len(odd)} of {sent} requests without a clean answer"
     assert "Traceback" not in server.logged
 
@@ -194,7 +194,7 @@ def test_endpoints_give_out_no_file_whatever_path_is_named(server: Server, stran
 
 def test_endpoints_let_nobody_open_a_strangers_run(server: Server, strangers_run: Run) -> None:
     for token in ("", "mine", "x" * 43, "theirs "):
-        for name in ("run_status", "stop_run", "run_report", "delete_run"):
+        for name in ("run_status", "stop_run", "resume_run", "run_report", "delete_run"):
             said = server.call(
                 server.event(name), [strangers_run.name, token], ["20260101-000000-0000000000000000", token]
             )
