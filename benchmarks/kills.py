@@ -39,7 +39,7 @@ COMMON = [
     "training.epochs=4",
     "training.patience=10",
     "training.batch_size=8",
-    "training.freeze=nothing",
+    "training.freeze=bottom.4",  # small resume points: it is many of them that are wanted
     "training.precision=float32",
     "training.attention=eager",
     "encoder.max_length=24",
@@ -48,7 +48,7 @@ WAYS: dict[str, list[str]] = {
     "defaults": [],
     "progressive unfreezing": [
         "training.unfreezing.heads_epochs=1",
-        "training.unfreezing.layers=3",
+        "training.unfreezing.layers=1",
         "training.unfreezing.epochs=1",
     ],
     "uncertainty weighting": ["training.weighting=uncertainty"],
@@ -57,6 +57,7 @@ WAYS: dict[str, list[str]] = {
 COMPARED = ("events.jsonl", "metrics.csv", "report.json", "predictions.csv", "plan.json", "best/model.safetensors")
 ROWS = 60
 MOST_ATTEMPTS = 200
+LONGEST_WAIT = 10.0
 
 
 def main() -> None:
@@ -109,7 +110,7 @@ def survive(run: Run, draw: random.Random, operations: int, seconds: float, wher
     killed = 0
     for _ in range(draw.randint(2, 5)):
         if draw.random() < 0.5:
-            place = attempt(run, None, after=draw.uniform(0.2, seconds))
+            place = attempt(run, None, after=draw.uniform(0.2, min(seconds, LONGEST_WAIT)))
         else:
             place = attempt(run, draw.randrange(operations))
         if place is None:

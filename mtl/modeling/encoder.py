@@ -49,7 +49,8 @@ def load_encoder(
     """Build the encoder on the CPU.
 
     Args:
-        name: `sentence-transformers/all-MiniLM-L6-v2`, any other Hub id, or a local folder.
+        name: `sentence-transformers/all-MiniLM-L6-v2`, any other Hub id, with `@` and a revision if it is to be that
+            one, or a local folder.
         pooling: How token vectors become one.
         projection: Width of a linear layer after pooling, or None.
         layer_norm: Whether a LayerNorm follows.
@@ -157,10 +158,17 @@ def file_sha256(path: Path) -> str:
 
 def _load_transformer(name: str) -> Transformer:
     folder = encoder_folder(name)
+    plain, _, revision = name.partition("@") if folder is None else (name, "", "")
     if folder is None:
-        _check_reachable(name)
+        _check_reachable(plain)
     try:
-        loaded = SentenceTransformer(str(folder or name), device="cpu", local_files_only=folder is not None)
+        loaded = SentenceTransformer(
+            str(folder or plain),
+            device="cpu",
+            revision=revision or None,
+            local_files_only=folder is not None,
+            model_kwargs={"use_safetensors": True},  # a .bin file is a pickle
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         where = f"The folder {name}" if folder else f"The encoder {name}"
         raise CheckpointError(f"{where} cannot be loaded as a text encoder ({_first_line(error)}).") from error

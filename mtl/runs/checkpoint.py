@@ -13,13 +13,13 @@ Frozen parts of the encoder are not saved: they are the base encoder's, whose ha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -31,7 +31,7 @@ from mtl.modeling.encoder import encoder_sha256
 from mtl.modeling.multitask import MultiTaskModel, build_model
 from mtl.runs.files import atomic_folder, write_atomic, write_json
 from mtl.runs.manifest import MANIFEST, read_manifest, seal
-from mtl.tasks import TaskSpec
+from mtl.tasks import TaskSpec, task_keys
 from mtl.training.components import components, parameter_names, pretrained_parts
 
 FORMAT = 3
@@ -132,6 +132,18 @@ def made_of(folder: Path) -> Made | None:
     return Made(**{field.name: manifest[field.name] for field in fields(Made)})
 
 
+def _read_tasks(folder: Path, config: RunConfig) -> list[TaskSpec]:
+    """Read the tasks in the order of the heads; they are the configuration's, under the keys that those names get."""
+    try:
+        tasks = TypeAdapter(list[TaskSpec]).validate_json((folder / TASKS).read_bytes())
+    except (OSError, ValueError):
+        raise CheckpointError(f"{TASKS} of {_title(folder, 'the')} is no list of tasks; it is damaged.") from None
+    names = [task.name for task in tasks]
+    if set(names) != config.tasks.keys() or [task.key for task in tasks] != list(task_keys(names).values()):
+        raise CheckpointError(f"{TASKS} of {_title(folder, 'the')} does not fit its {CONFIG}; it is damaged.")
+    return tasks
+
+
 def load_checkpoint(folder: Path) -> tuple[MultiTaskModel, RunConfig, dict[str, Any]]:
     """Rebuild a model from a checkpoint, in evaluation mode on the CPU.
 
@@ -143,8 +155,7 @@ def load_checkpoint(folder: Path) -> tuple[MultiTaskModel, RunConfig, dict[str, 
     """
     manifest = read_checkpoint_manifest(folder)
     config = load_config(folder / CONFIG)
-    tasks = [TaskSpec.model_validate(task) for task in json.loads((folder / TASKS).read_text(encoding="utf-8"))]
-    model = build_model(config, tasks)
+    model = build_model(config, _read_tasks(folder, config))
     if encoder_sha256(model.encoder) != manifest["base"]["sha256"]:
         raise CheckpointError(
             f"{_title(folder)} was trained on another version of {config.encoder.name} than the one here."

@@ -64,6 +64,7 @@ class RunQueue:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._tidied = time.monotonic()
+        self._held: list[Run] = []  # by a process that an earlier server or a command has begun
 
     def recover(self) -> None:
         """Take up what an earlier server left.
@@ -71,8 +72,19 @@ class RunQueue:
         Runs that it had in its queue wait again, in their order. One that was cut off goes on by itself, at most twice
         in a row: whatever it was may have been the run's own fault. The others are marked as interrupted.
         """
-        left = [run for run in reversed(self.store.list()) if run.name != STARTER and _is_free(run)]
-        for run in left:
+        self._held = [run for run in reversed(self.store.list()) if run.name != STARTER]
+        self._take_up()
+        if self._held:
+            self._begin()
+
+    def _take_up(self) -> None:
+        """Look at runs that an earlier server left, as far as no process holds them any more.
+
+        Its processes notice that it is gone, save, and end: a moment later than this server begins.
+        """
+        free = [run for run in self._held if _is_free(run)]
+        self._held = [run for run in self._held if run not in free]
+        for run in free:
             try:
                 if self._goes_on(run):
                     log.info("run %s goes on", run.name)
@@ -149,10 +161,14 @@ class RunQueue:
         with self._lock:
             if run.name not in {known.name for known in self._active()}:
                 self._waiting.append(run)
+        self._begin()
+        self.tick()
+
+    def _begin(self) -> None:
+        with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True, name="run-queue")
                 self._thread.start()
-        self.tick()
 
     def active(self) -> list[Run]:
         """Return the runs that train or wait, in the order of their turns."""
@@ -226,6 +242,7 @@ class RunQueue:
     def _work(self) -> None:
         while not self._closed.wait(TICK_SECONDS):
             try:
+                self._take_up()
                 self.tick()
                 if time.monotonic() - self._tidied > TIDY_SECONDS:
                     self._tidied = time.monotonic()

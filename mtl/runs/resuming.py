@@ -29,7 +29,7 @@ from mtl.runs.manifest import read_manifest, seal, sha256
 from mtl.runs.store import RESERVE, Run
 
 if TYPE_CHECKING:
-    from mtl.training.course import State
+    from mtl.training.state import State
 
 log = logging.getLogger(__name__)
 FORMATS = (1,)
@@ -170,7 +170,7 @@ def load_state(point: Point) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from mtl.training.course import State
+    from mtl.training.state import State
 
     try:
         best = load_file(point.path / BEST) if (point.path / BEST).exists() else {}

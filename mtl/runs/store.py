@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -246,6 +246,7 @@ class RunStore:
 
     def __init__(self, root: Path, shipped: Path | None = None) -> None:
         self.root, self._shipped = root, shipped
+        self.on_discard: list[Callable[[str], None]] = []  # told the name of every run that is removed
 
     def create(
         self,
@@ -352,6 +353,8 @@ class RunStore:
         except OSError as error:
             raise CheckpointError(f"The run cannot be deleted: {str(error.strerror).lower()}.") from None
         shutil.rmtree(gone, ignore_errors=True)
+        for forget in self.on_discard:
+            forget(run.name)
 
     def clear_deleted(self) -> None:
         """Remove what is left of deleted runs whose deletion was cut off."""

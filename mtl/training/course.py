@@ -1,14 +1,13 @@
 """Where a run is: its epoch and step, its best weights so far, and all of that as a whole that can be kept.
 
-A `State` taken between two events is everything that an exact continuation needs beside the configuration and the
-data: a run that goes on from it computes the same bits as one that was never interrupted, dropout included.
+A run that goes on from a `State` computes the same bits as one that was never interrupted, dropout included.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,21 +19,7 @@ from mtl.training.metrics import Evaluation, Meter
 from mtl.training.sampling import Draw
 from mtl.training.selection import Choice
 from mtl.training.setup import Setup
-
-
-@dataclass(frozen=True)
-class State:
-    """A run between two events.
-
-    Attributes:
-        tensors: Weights that learn, the optimizer's moments, what the weighting keeps, the random states.
-        best: The best weights so far; empty until an epoch has ended.
-        values: Everything else, as plain JSON.
-    """
-
-    tensors: dict[str, Tensor]
-    best: dict[str, Tensor]
-    values: dict[str, Any]
+from mtl.training.state import State
 
 
 class Course:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mtl.training.conflict import Conflict
 from mtl.training.drift import EmbeddingHealth
 from mtl.training.metrics import Evaluation
+from mtl.training.state import State
 
-if TYPE_CHECKING:
-    from mtl.training.course import State
-
-Capture = Callable[[], "State"] | None
+Capture = Callable[[], State] | None
 Outcome = Literal["done", "diverged"]
 Side = Literal["validation", "test", "embedding"]
 

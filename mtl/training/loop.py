@@ -15,7 +15,7 @@ from mtl.data.batching import Batch
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.training.calibration import fit_temperature
-from mtl.training.course import Course, State, restore
+from mtl.training.course import Course, restore
 from mtl.training.evaluation import evaluation
 from mtl.training.events import EpochEnd, Event, RunEnd, StepEnd
 from mtl.training.memory import is_out_of_memory
@@ -23,6 +23,7 @@ from mtl.training.metrics import Evaluation, Meter
 from mtl.training.numerics import Numerics
 from mtl.training.parts import encode
 from mtl.training.setup import Setup
+from mtl.training.state import State
 
 
 class Diverged(ArithmeticError):

@@ -99,6 +99,7 @@ class AppContext:
         self._loading = threading.Lock()
         self._recent: OrderedDict[str, tuple[float, Run]] = OrderedDict()
         self._starting = threading.Lock()
+        store.on_discard.append(self.forget)
         store.clear_deleted()
 
     def warm(self) -> None:
@@ -168,9 +169,7 @@ class AppContext:
         Raises:
             CheckpointError: As `open_own`; or it is still going on.
         """
-        run = self.open_own(name, token)
-        self.store.delete(run)
-        self.forget(run.name)
+        self.store.delete(self.open_own(name, token))
 
     def forget(self, name: str) -> None:
         """Drop what is kept of a run besides its folder: loaded weights, its journal, files made to be taken away."""
@@ -266,8 +265,8 @@ def _is_readable(run: Run) -> bool:
     """Say whether a run's configuration is one of this version; a run that is not must not spoil the list."""
     try:
         return bool(run.config.tasks and run.tasks)
-    except UserError as error:
-        log.warning("run %s is passed over: %s", run.name, error)
+    except UserError:  # whose words may quote a person's own, which are not for the log
+        log.warning("run %s is passed over: its configuration cannot be read", run.name)
         return False
 
 

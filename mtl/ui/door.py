@@ -32,6 +32,7 @@ READ = re.compile(
     r"/|/config/?|/healthz|/gradio_api/(info/?|app_id/?|startup-events|upload_progress|queue/data|heartbeat/[^/]+|"
     r"call/(v2/)?[^/]+/[^/]+|file=.+)"
 )
+LOGIN = re.compile(r"/(login/huggingface|login/callback|logout)/?")  # where there is a login
 STREAMS = re.compile(r"/gradio_api/(queue/data|heartbeat/.*|upload_progress|call/.*)")  # answers that stay open
 WRITE = re.compile(r"/gradio_api/(queue/join|call/(v2/)?[^/]+/?|upload|cancel|reset/?)")
 A_FILE = "/gradio_api/file="
@@ -123,6 +124,7 @@ class Guard:
         asked = "GET" if method in {"HEAD", "OPTIONS"} else method
         is_file = FILES.fullmatch(path)
         known = (is_file or READ.fullmatch(path)) if asked == "GET" else asked == "POST" and WRITE.fullmatch(path)
+        known = known or (asked == "GET" and "OAUTH_CLIENT_ID" in os.environ and LOGIN.fullmatch(path))
         if method == "OPTIONS":  # a browser asks whether it may post
             known = known or WRITE.fullmatch(path)
         if not known or (path.startswith(A_FILE) and URL.match(path.removeprefix(A_FILE))):

@@ -36,29 +36,38 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start `python app.py` as a person would, with runs in a folder of its own."""
     folder = tmp_path_factory.mktemp("server")
-    runs = folder / "checkpoints"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MTL_")}
-    environment |= {
-        "GRADIO_SERVER_PORT": str(port),
-        "MTL_RUNS_DIR": str(runs),
-        "MTL_CACHE_DIR": str(folder / "cache"),
-        "GRADIO_TEMP_DIR": str(folder / "gradio"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
+    port = free_port()
+    process = start_server(folder, port)
     try:
-        _wait(url, process, folder / "server.log")
-        yield Server(url, runs)
+        yield Server(f"http://127.0.0.1:{port}", folder / "checkpoints")
     finally:
         process.terminate()
         process.wait(30)
     log_text = (folder / "server.log").read_text(encoding="utf-8", errors="replace")
     assert "Traceback" not in log_text, log_text
+
+
+def free_port() -> int:
+    """Find a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start `python app.py` with everything it keeps in one folder, and wait until it answers."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MTL_")}
+    environment |= {
+        "GRADIO_SERVER_PORT": str(port),
+        "MTL_RUNS_DIR": str(folder / "checkpoints"),
+        "MTL_CACHE_DIR": str(folder / "cache"),
+        "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    _wait(f"http://127.0.0.1:{port}", process, folder / "server.log")
+    return process
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

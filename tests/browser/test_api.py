@@ -15,7 +15,8 @@ from tests.browser.conftest import ROOT, Server
 SAMPLE = ROOT / "data" / "sample.csv"
 ENDPOINTS = {
     "/embed", "/similarity", "/search", "/topic", "/sentiment", "/entities", "/predict",
-    "/inspect_csv", "/start_run", "/run_status", "/stop_run", "/runs", "/run_report", "/delete_run",
+    "/inspect_csv", "/start_run", "/run_status", "/stop_run", "/resume_run", "/runs",
+    "/run_report", "/delete_run",
 }  # fmt: skip
 
 

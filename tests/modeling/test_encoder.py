@@ -357,3 +357,21 @@ def test_encoder_hash_changes_with_weights_and_vocabulary(tiny_encoder_folder: P
     tokenizer = (words / "tokenizer.json").read_text(encoding="utf-8")
     (words / "tokenizer.json").write_text(tokenizer.replace('"soup"', '"stew"'), encoding="utf-8")
     assert encoder_sha256(load_encoder(str(words))) != first
+
+
+def test_encoder_of_a_revision_is_asked_for_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def loading(name: str, **options: object) -> None:
+        asked.update(options, name=name)
+        raise OSError("asked")
+
+    monkeypatch.setattr(encoder_module, "_check_reachable", lambda name: asked.update(reached=name))
+    monkeypatch.setattr(encoder_module, "SentenceTransformer", loading)
+    with pytest.raises(CheckpointError, match="asked"):
+        load_encoder("some/model@0123abcd")
+    assert (asked["reached"], asked["name"], asked["revision"]) == ("some/model", "some/model", "0123abcd")
+    assert asked["model_kwargs"] == {"use_safetensors": True}
+    with pytest.raises(CheckpointError):
+        load_encoder("some/model")
+    assert asked["revision"] is None

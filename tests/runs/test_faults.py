@@ -25,7 +25,7 @@ from mtl.runs.files import mend
 from mtl.runs.manifest import read_manifest
 from mtl.runs.resuming import FORMATS, Journal, find_point, inputs_of, load_state, points, save_point
 from mtl.runs.store import Run, RunStore
-from mtl.training.course import State
+from mtl.training.state import State
 
 ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO, "read-only": errno.EROFS}
 MOST_OPERATIONS = 200

@@ -448,3 +448,18 @@ def test_queue_keeps_finished_runs_for_their_time(
     settings.cache_clear()
     drop_expired(store)
     assert {run.name for run in store.list()} == {young.name, going.name}
+
+
+def test_queue_takes_up_a_run_whose_process_outlived_its_server(
+    store: RunStore, make: Callable[..., Run], queue: RunQueue
+) -> None:
+    run = make()
+    run.set_status("running", "training", page=True)
+    lease = FileLock(run.path / "lease")
+    lease.acquire()
+    queue.recover()
+    time.sleep(0.2)
+    assert run.status.state == "running"
+    run.set_status("interrupted", "finished", "The server went away.", goes_on=True)
+    lease.release()
+    wait_for(lambda: run.status.state == "done")

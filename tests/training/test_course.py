@@ -20,10 +20,10 @@ from mtl.data.preparing import cut, prepare
 from mtl.data.reading import read_table
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel, build_model
-from mtl.training.course import State
 from mtl.training.events import EpochEnd, Event, StepEnd, as_json
 from mtl.training.loop import train
 from mtl.training.numerics import Numerics
+from mtl.training.state import State
 
 # What a run may keep between two steps, one way of each kind.
 CHOICES: dict[str, list[str]] = {

@@ -382,3 +382,12 @@ def test_budget_never_holds_more_than_its_size_and_takes_nothing_when_it_refuses
     assert budget.take("a", 4) == 2
     now[0] += 2
     assert budget.take("a", 4) == 0
+
+
+def test_door_lets_a_login_pass_where_there_is_one(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["/login/huggingface", "/login/callback", "/logout"]
+    monkeypatch.delenv("OAUTH_CLIENT_ID", raising=False)
+    assert [visitor.status(address) for address in asked] == [404] * 3
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "an id")
+    assert [visitor.status(address) for address in asked] == [200] * 3
+    assert visitor.status("/login") == 404

@@ -154,15 +154,15 @@ def show(opened: Opened, context: AppContext, name: str, token: str, seen: dict[
     }
 
 
-def follow(opened: Opened, context: AppContext, name: str, token: str, seen: dict[str, Any], choice: str) -> Updates:
+def follow(opened: Opened, context: AppContext, name: str, token: str, seen: dict[str, Any], choice: str) -> Any:
     """Draw what is new of the run that is open, if it still goes on; arguments as for `show`."""
     if not name or seen.get("run") != name:
-        return {}
+        return gr.skip()
     run = context.open(name, token)
     events = context.history(run).events
     drawn, now = figures.fresh(opened.curves, events, name, seen, opened="more" in seen, kind=choice)
     if not drawn:
-        return {}
+        return gr.skip()
     return {
         opened.head: head_html(summarise(run), shared=name in context.shared(token)),
         opened.last: last_epoch_html(events),

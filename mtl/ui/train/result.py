@@ -9,14 +9,15 @@ from typing import Any
 import gradio as gr
 
 from mtl.errors import UserError
-from mtl.runs.store import Run
+from mtl.runs.store import STARTER, Run
 from mtl.ui import html
 from mtl.ui.context import AppContext, download_folder, guarded
 from mtl.ui.runs.cards import sentence
 from mtl.ui.train import report, sharing
 from mtl.ui.train.live import POLL_SECONDS, PRIVATE, LiveSection
 
-FILES = ("config.yaml", "plan.json", "metrics.csv", "report.json", "predictions.csv", "predictions.jsonl")
+FILES = ("config.yaml", "plan.json", "metrics.csv", "report.json")
+OWN_FILES = ("predictions.csv", "predictions.jsonl")  # every test text: not for those who only read the run
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def download(context: AppContext, name: str, token: str) -> list[str]:
     folder = download_folder()
     results = folder / f"{name}-results"
     (results / "plots").mkdir(parents=True)
-    for file in FILES:
+    for file in FILES + (OWN_FILES if context.is_own(run, token) or name == STARTER else ()):
         if (run.path / file).exists():
             shutil.copy(run.path / file, results / file)
     for plot in (run.path / "plots").glob("*.png"):
