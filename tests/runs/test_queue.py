@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -463,3 +464,28 @@ def test_queue_takes_up_a_run_whose_process_outlived_its_server(
     run.set_status("interrupted", "finished", "The server went away.", goes_on=True)
     lease.release()
     wait_for(lambda: run.status.state == "done")
+
+
+def test_queue_is_not_held_up_by_one_visitor_with_a_hundred_runs(
+    queue: RunQueue, store: RunStore, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_PROFILE", "public")
+    settings.cache_clear()
+
+    def submit(who: str, behaviour: str) -> Run:
+        queue.check_room(who=who)
+        run = make(behaviour)
+        owners.give(run.path, who)
+        queue.submit(run)
+        return run
+
+    greedy = []
+    for _ in range(100):
+        with contextlib.suppress(LimitError):
+            greedy.append(submit("greedy", "wait"))
+    assert len(greedy) == 2
+    patient = submit("patient", "done")
+    assert queue.position(patient) == 2
+    for run in greedy:
+        queue.stop(run)
+    wait_for(lambda: patient.status.state == "done")

@@ -626,3 +626,38 @@ def test_worker_refuses_what_this_installation_does_not_allow(
     with pytest.raises(LimitError, match="training.batch_size is 8"):
         work(run, StopRequest())
     assert run.status.state == "failed"
+
+
+KILLS: dict[str, Callable[[Run], bool]] = {
+    "in the middle of an epoch": lambda run: run.events()[0][-1]["event"] == "StepEnd" and bool(points(run)),
+    "while it saves": lambda run: any((run.path / "resume").glob(".step-*.tmp")),
+    "after its best checkpoint": lambda run: len(points(run)) == 2 and run.has_checkpoint,
+}
+
+
+def test_worker_killed_three_times_ends_with_the_same_bits(make: Callable[..., Run]) -> None:
+    """Real processes and `kill -9`, dropout on, through progressive unfreezing."""
+    unfreezing = [f"training.unfreezing.{name}=1" for name in ("heads_epochs", "layers", "epochs")]
+    whole = make("training.freeze=nothing", "training.epochs=40", "training.patience=40", *unfreezing)
+    cut = twin(whole, "20260101-000000-cut")
+    assert work(whole, StopRequest()).state == "done"
+    for place, is_there in KILLS.items():
+        worker = started(cut)
+        end = time.monotonic() + PATIENCE_SECONDS
+        begun = len(cut.events()[0])
+        while len(cut.events()[0]) <= begun or not is_there(cut):
+            assert time.monotonic() < end and worker.process.poll() is None, place
+            time.sleep(0.001)
+        worker.process.kill()
+        worker.process.communicate()
+        assert cut.status.state == "running", place
+    worker = started(cut)
+    assert worker.process.stdin is not None
+    assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log()
+    worker.process.stdin.close()
+    assert folder_of(cut) == folder_of(whole)
+    assert cut.status.attempt == 4
+    events = [(event["event"], event.get("step"), event.get("epoch")) for event in cut.events()[0]]
+    assert len(events) == len(set(events))
+    steps = [timing["step"] for timing in cut.timings()[0]]
+    assert steps == sorted(set(steps))
