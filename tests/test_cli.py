@@ -185,6 +185,7 @@ def test_cli_train_keeps_the_best_checkpoint_on_ctrl_c(trainings: dict[str, Trai
     training = trainings["interrupted"]
     assert training.result.code == 130, training.result.err
     assert training.result.json["status"] == "stopped"
+    assert f"python -m mtl resume {training.result.json['run']}" in training.result.err
     assert training.result.json["test"] is None
     assert set(training.result.json["validation"]) == {"topic", "mood"}
     assert "Traceback" not in training.result.err

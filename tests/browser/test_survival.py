@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from mtl.runs.store import Run
 from tests.browser.conftest import TIMEOUT, free_port, start_server
 
 pytestmark = pytest.mark.browser
-VISITS = 20
+VISITS = int(os.environ.get("MANY_VISITS", "4"))  # each takes seconds; twenty on request
 POINTS = """() => { const plot = document.querySelector('#loss-plot .js-plotly-plot');
   return plot && plot._fullData && plot._fullData.length ? Array.from(plot._fullData[0].x) : []; }"""
 
@@ -43,7 +44,9 @@ def test_a_run_ends_with_each_point_once_whatever_happens_to_page_and_server(
     folder.mkdir()
     url = f"http://127.0.0.1:{port}"
     place.append(start_server(folder, port))
-    config = override(raw_config, ["training.epochs=1000", "training.patience=1000"]).model_dump(mode="json")
+    config = override(
+        raw_config, ["training.epochs=1000", "training.patience=1000", "training.batch_size=2"]
+    ).model_dump(mode="json")
     client = Client(url, verbose=False)
     name = client.predict(handle_file(tiny_csv), config, api_name="/start_run")["run"]
     client.close()
