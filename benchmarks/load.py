@@ -29,6 +29,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
 from benchmarks.abuse import NO_SUCH_RUN, guess, guessed_names, submit_by_program, submit_many
@@ -146,8 +148,17 @@ def start_and_stop(visitor: Visitor, outcome: Outcome) -> None:
     outcome.take(visitor, "stop_run", stopped.values[0]["run"] if stopped.values else stopped, name)
 
 
-def all_at_once(visitors: Sequence[Visitor], answers: Sequence[dict[str, Any]], calls: int) -> Outcome:
-    """Let every visitor make their calls, each in an order of their own, and compare."""
+def all_at_once(
+    visitors: Sequence[Visitor], answers: Sequence[dict[str, Any]], calls: int, starters: int = STARTERS
+) -> Outcome:
+    """Let every visitor make their calls, each in an order of their own, and compare.
+
+    Args:
+        visitors: All of them.
+        answers: What each got alone.
+        calls: Of each visitor.
+        starters: One visitor in so many starts a run as well; 0: nobody.
+    """
     outcome, lock, begin = Outcome(), threading.Lock(), threading.Barrier(len(visitors) + 1)
 
     def work(number: int) -> None:
@@ -156,15 +167,14 @@ def all_at_once(visitors: Sequence[Visitor], answers: Sequence[dict[str, Any]], 
         draw = random.Random(number)
         kinds = [kind for _ in range(calls // len(wanted) + 1) for kind in draw.sample(list(wanted), len(wanted))]
         begin.wait()
-        if number % STARTERS == 0 and calls > 4:
-            start_and_stop(visitor, own)
-        for kind in kinds[: calls - own.calls]:
-            try:
-                answer = page(visitor) if kind == "page" else visitor.ask(*flat(asked[kind]))
+        try:
+            if starters and number % starters == 0:
+                start_and_stop(visitor, own)
+            for kind in kinds[: calls - own.calls]:
+                answer = page(visitor) if kind == "page" else visitor.ask(asked[kind][0], *asked[kind][1])
                 own.take(visitor, kind, answer, wanted[kind])
-            except Exception as error:  # whatever it is: a call without an answer
-                own.calls += 1
-                own.lost.append(f"{kind}: {type(error).__name__}")
+        except (httpx.HTTPError, ValueError, KeyError) as error:  # no answer, or one that cannot be read
+            own.lost += [type(error).__name__] * (calls - own.calls)
         with lock:
             outcome.calls += own.calls
             outcome.crossed += own.crossed
@@ -180,11 +190,6 @@ def all_at_once(visitors: Sequence[Visitor], answers: Sequence[dict[str, Any]], 
         thread.join()
     outcome.seconds = time.perf_counter() - began
     return outcome
-
-
-def flat(question: tuple[str, list[Any]]) -> list[Any]:
-    """Put an endpoint in front of its values."""
-    return [question[0], *question[1]]
 
 
 def main() -> None:
