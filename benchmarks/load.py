@@ -242,7 +242,8 @@ def measure(server: Server, clients: int, calls: int) -> tuple[str, bool]:
     still = trainer.ask("run_status", long["run"], long["token"]).values[0]
     tell(f"{outcome.calls} calls, {outcome.crossed} crossed, {outcome.lost} lost, {dict(outcome.errors)}")
     trainer.ask("stop_run", long["run"], long["token"])
-    asked, given = guess(Visitor(server), guessed_names([visitor.run.name for visitor in visitors], 1000))
+    real = [visitor.run.name for visitor in visitors]
+    asked, given = guess(Visitor(server), guessed_names(real, 1000), real)
     there = sum(visitor.run.status.state == "done" for visitor in visitors)
     tell(f"{asked} requests for guessed runs, {given} answered")
     wait_for(trainer, long["run"], long["token"])
