@@ -101,7 +101,7 @@ def _build_actions() -> tuple[gr.Textbox, gr.Row, dict[str, gr.Button], links.Li
             ("resume", "Resume", "run-resume"),
             ("prepare", "Download", "run-prepare-download"),
         ):
-            actions[action] = gr.Button(label, elem_id=id_, size="sm", min_width=120)
+            actions[action] = gr.Button(label, elem_id=id_, size="sm", min_width=95)
         share = links.build_share()
         actions["delete"] = gr.Button("Delete", elem_id="delete", size="sm", min_width=90, variant="secondary")
         # the harmless answer lies where the pointer is that has just pressed Delete

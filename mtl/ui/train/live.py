@@ -37,7 +37,6 @@ class Buttons:
 
     start: gr.Button
     stop: gr.Button
-    resume: gr.Button
     sharing: sharing.SharingButton
 
 
@@ -76,11 +75,12 @@ class _View:
     curves: figures.Curves
     last: gr.HTML
     buttons: Buttons
+    resume: gr.Button
 
     @property
     def outputs(self) -> list[Any]:
         section = self.section
-        buttons = [self.buttons.start, self.buttons.stop, self.buttons.resume]
+        buttons = [self.buttons.start, self.buttons.stop, self.resume]
         own = [self.status, self.box, self.last, *buttons]
         return [*own, section.timer, section.seen, section.finished, *self.curves.outputs]
 
@@ -90,8 +90,7 @@ def build_buttons(data: DataSection) -> Buttons:
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Start", variant="primary", elem_id="start", scale=3)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, interactive=False)
-        resume = gr.Button("Resume", elem_id="resume", scale=1, visible=False)
-    return Buttons(start, stop, resume, sharing.build_button(data))
+    return Buttons(start, stop, sharing.build_button(data))
 
 
 def build(
@@ -113,11 +112,12 @@ def build(
     )
     gr.HTML('<h2 class="step"><span>3</span> Live</h2>')
     status = gr.HTML(EMPTY, elem_id="run-status")
+    again = gr.Button("Resume where it was", elem_id="resume", size="sm", visible=False)
     with gr.Column(visible=False, elem_id="curves") as box:
         main = figures.build_main()
         last = gr.HTML(elem_id="last-epoch")
         curves = figures.build_more(main)
-    view = _View(section, status, box, curves, last, buttons)
+    view = _View(section, status, box, curves, last, buttons, again)
     figures.wire(curves, context, section.run, section.token)
     poll = _wire_poll(context, view)
     _wire_start(context, view, data, plan, remembered, poll)
@@ -187,7 +187,7 @@ def _wire_start(
     for button, begin in ((buttons.start, single), (buttons.sharing.go, compared)):
         started = button.click(beginning(begin), inputs, outputs, api_visibility="private", show_progress="minimal")
         started.success(**poll)
-    again = buttons.resume.click(guarded(resumed), [section.run, section.token], outputs, **PRIVATE)
+    again = view.resume.click(guarded(resumed), [section.run, section.token], outputs, **PRIVATE)
     again.success(**poll)
 
 
@@ -298,7 +298,7 @@ def _poll(
             view.last: last_epoch_html(history.events),
             view.buttons.start: gr.update(value="Training…", interactive=False) if going else _start_button(),
             view.buttons.stop: _stop_button(going, run.stop_requested),
-            view.buttons.resume: gr.update(visible=run.can_go_on and context.is_own(run, token)),
+            view.resume: gr.update(visible=run.can_go_on and context.is_own(run, token)),
             view.section.timer: gr.Timer(active=going),
             view.section.seen: shown | {"version": version},
         }
@@ -311,7 +311,7 @@ def _gone(view: _View) -> Updates:
         view.box: gr.update(visible=False),
         view.buttons.start: _start_button(),
         view.buttons.stop: _stop_button(False),
-        view.buttons.resume: gr.update(visible=False),
+        view.resume: gr.update(visible=False),
         view.section.timer: gr.Timer(active=False),
         view.section.seen: {},
         view.section.finished: "",
