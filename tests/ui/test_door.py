@@ -29,7 +29,7 @@ CLOSED = [
 ]  # fmt: skip
 OPEN = [
     "/", "/config", "/healthz", "/theme.css", "/gradio_api/info", "/gradio_api/heartbeat/abc", "/assets/index.js",
-    "/static/fonts/a.woff2", "/favicon.ico", "/gradio_api/queue/data", "/gradio_api/file=/tmp/gradio/a/b.csv",
+    "/static/fonts/a.woff2", "/favicon.ico", "/gradio_api/queue/data", "/gradio_api/file=/srv/gradio/a/b.csv",
     "/gradio_api/file=C:/temp/gradio/b.csv", "/gradio_api/call/topic/123", "/gradio_api/upload_progress",
 ]  # fmt: skip
 
@@ -120,7 +120,7 @@ def payload(*data: Any) -> bytes:
 def test_door_is_closed_where_the_page_needs_nothing(visitor: Visitor) -> None:
     for path in CLOSED:
         assert visitor.status(path) == 404, path
-    for path in [*CLOSED[:-1], "/", "/config", "/gradio_api/file=/tmp/a", "/gradio_api/queue/data", "/healthz"]:
+    for path in [*CLOSED[:-1], "/", "/config", "/gradio_api/file=/srv/a", "/gradio_api/queue/data", "/healthz"]:
         assert visitor.status(path, b"{}") == 404, path
     assert visitor.inside.bodies == [], f"{len(CLOSED)} closed addresses, none of them reached"
 
@@ -185,7 +185,7 @@ def test_door_fetches_no_file_for_anyone(visitor: Visitor, scheme: str, marked: 
     "data",
     [
         "see https://example.com/a.csv",
-        {"path": "/tmp/gradio/1/a.csv", "url": "http://127.0.0.1:7860/gradio_api/file=/tmp/gradio/1/a.csv",
+        {"path": "/srv/gradio/1/a.csv", "url": "http://127.0.0.1:7860/gradio_api/file=/srv/gradio/1/a.csv",
          "meta": {"_type": "gradio.FileData"}},
         {"path": "C:/temp/gradio/a.csv", "meta": {"_type": "gradio.FileData"}},
         {"tasks": {"topic": {"merge": {"path": "https://example.com", "other": "b"}}}},
@@ -251,7 +251,7 @@ def test_door_adds_security_headers_to_answers_and_refusals(visitor: Visitor) ->
         parents = "'self' https://huggingface.co https://*.hf.space" if settings().public else "'self'"
         assert policy["frame-ancestors"] == parents
         assert "http:" not in headers["content-security-policy"].replace(policy["frame-ancestors"], "")
-    _, headers, _ = visitor.ask("/gradio_api/file=/tmp/gradio/page.html")
+    _, headers, _ = visitor.ask("/gradio_api/file=/srv/gradio/page.html")
     assert "sandbox" in headers["content-security-policy"]
 
 
