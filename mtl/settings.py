@@ -36,6 +36,7 @@ PUBLIC: dict[str, Any] = {
     "max_learning_rate": 0.1,
     "max_row_passes": 200_000,
     "max_runs_per_visitor": 2,
+    "max_runs_per_address": 6,
     "max_run_seconds": 1200,
     "max_worker_bytes": 6_000_000_000,
     "max_disk_bytes": 10_000_000_000,
@@ -84,6 +85,9 @@ class Settings(BaseSettings):
     training_slots: int = Field(1, gt=0, description="Runs that train at the same time")
     max_queued_runs: int = Field(20, gt=0, description="Most runs waiting for their turn")
     max_runs_per_visitor: int | None = Field(None, gt=0, description="Most runs of one visitor that wait or train")
+    max_runs_per_address: int | None = Field(
+        None, gt=0, description="Most runs begun from one address that wait or train, whoever's they are"
+    )
     max_run_seconds: int | None = Field(None, gt=0, description="Longest training, in seconds")
     max_worker_bytes: int | None = Field(None, gt=0, description="Most memory of a training process, in bytes")
     max_disk_bytes: int | None = Field(None, gt=0, description="Most bytes of all runs together")

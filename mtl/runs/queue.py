@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 import psutil
@@ -29,6 +29,7 @@ KILL_AFTER_SECONDS = 10.0
 TIDY_SECONDS = 300.0
 MOST_RESTARTS = 2
 LAST_RUNS = 5
+MOST_ADDRESSES = 10_000
 SMALLER = "Try a smaller batch size or encoder.max_length."
 
 
@@ -64,6 +65,7 @@ class RunQueue:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._tidied = time.monotonic()
+        self._addresses: OrderedDict[str, str] = OrderedDict()  # run -> where it was begun; never on the disk
         self._held: list[Run] = []  # by a process that an earlier server or a command has begun
 
     def recover(self) -> None:
@@ -110,12 +112,13 @@ class RunQueue:
         run.set_status("interrupted", "finished", f"The process that trained it ended.{tried} {kept}")
         return False
 
-    def check_room(self, count: int = 1, who: str = "") -> None:
+    def check_room(self, count: int = 1, who: str = "", address: str = "") -> None:
         """Refuse what the queue or the disk would not take, before it is made.
 
         Args:
             count: Runs that are to come; the visitor's limit is looked at before them.
             who: The visitor, as `mtl.runs.owners` reads them.
+            address: Where they are, since anyone can be many visitors; empty if that is not known.
 
         Raises:
             LimitError: Too many runs wait, this visitor has too many of them, or the disk is full of running ones.
@@ -126,10 +129,21 @@ class RunQueue:
         most = limits.max_runs_per_visitor
         if most is not None and sum(owns(run.path, who) for run in active) >= most:
             raise LimitError(f"You have {most} runs waiting or training already; wait for one to end, or stop it.")
+        most = limits.max_runs_per_address
+        if most is not None and address and sum(self.address(run) == address for run in active) >= most:
+            raise LimitError(f"From your address {most} runs wait or train already; wait for one to end, or stop it.")
         make_room(self.store)
 
-    def submit(self, run: Run) -> None:
+    def address(self, run: Run) -> str:
+        """Return where a run was begun; empty if this server does not know."""
+        return self._addresses.get(run.name, "")
+
+    def submit(self, run: Run, address: str = "") -> None:
         """Queue a new run.
+
+        Args:
+            run: Just created.
+            address: Where the visitor is who begins it.
 
         Raises:
             LimitError: Too many runs are waiting; the run is deleted again.
@@ -140,6 +154,10 @@ class RunQueue:
             self.store.discard(run)
             raise LimitError("Too many runs are waiting already; try again later.")
         run.set_status("queued", "waiting", page=True)
+        with self._lock:
+            self._addresses[run.name] = address
+            while len(self._addresses) > MOST_ADDRESSES:
+                self._addresses.popitem(last=False)
         self._enqueue(run)
 
     def resume(self, run: Run) -> None:

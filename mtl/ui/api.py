@@ -91,10 +91,11 @@ def _runs(context: AppContext) -> None:
         """Say what is understood of a CSV file: columns with roles and reasons, tasks, the split, problem rows."""
         return data.inspect(path or "")
 
-    def start_run(path: str | None, config: Any) -> dict[str, str]:
+    def start_run(path: str | None, config: Any, request: gr.Request) -> dict[str, str]:
         """Start a run on a CSV file; `config` has the sections of config.yaml. Returns the run and its token."""
         values = read_yaml(config) if isinstance(config, str) else config
-        run, token = starting.start(context, from_dict(_plain(values)), [[path, Path(path).name]] if path else [])
+        files = [[path, Path(path).name]] if path else []
+        run, token = starting.start(context, from_dict(_plain(values)), files, "", context.address(request))
         return {"run": run.name, "token": token}
 
     def run_status(run: str, token: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ import hashlib
 import html
 import logging
 import math
+import os
 import re
 import secrets
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -28,6 +29,7 @@ from mtl.runs.progress import progress
 from mtl.runs.queue import RunQueue
 from mtl.runs.store import STARTER, Run, RunStore
 from mtl.settings import settings
+from mtl.ui.budgets import client_of
 
 if TYPE_CHECKING:
     from mtl.inference.predictor import Predictor
@@ -111,6 +113,14 @@ class AppContext:
             self.predictor(STARTER)
         except UserError as error:
             log.warning("the shipped checkpoint is not ready: %s", error)
+
+    @staticmethod
+    def address(request: gr.Request | None) -> str:
+        """Return where a visitor is, as the door sees it; empty if nothing is known of the request."""
+        scope = getattr(getattr(request, "request", None), "scope", None)
+        if not isinstance(scope, Mapping):
+            return ""
+        return client_of(scope, proxies=settings().trusted_proxies, skip_private=bool(os.environ.get("SPACE_ID")))
 
     def runs(self, token: str = "") -> list[Run]:
         """Return the runs a visitor may see, the newest first.

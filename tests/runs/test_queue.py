@@ -466,6 +466,23 @@ def test_queue_takes_up_a_run_whose_process_outlived_its_server(
     wait_for(lambda: run.status.state == "done")
 
 
+def test_queue_counts_the_runs_of_an_address_whoever_they_say_they_are(
+    queue: RunQueue, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_PROFILE", "public")
+    settings.cache_clear()
+    for number in range(6):
+        queue.check_room(who=f"visitor {number}", address="192.0.2.1")
+        queue.submit(make("wait"), "192.0.2.1")
+    with pytest.raises(LimitError, match="From your address 6 runs"):
+        queue.check_room(who="yet another", address="192.0.2.1")
+    queue.check_room(who="yet another", address="198.51.100.7")
+    for run in queue.active():
+        assert queue.address(run) == "192.0.2.1"
+        queue.stop(run)
+    wait_for(lambda: not queue.active())
+
+
 def test_queue_is_not_held_up_by_one_visitor_with_a_hundred_runs(
     queue: RunQueue, store: RunStore, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,18 +166,19 @@ def _wire_start(
     """Let both buttons begin what they say, with the form's values."""
     section, buttons = view.section, view.buttons
 
-    def beginning(begin: Callable[[Mapping[Any, Any], RunConfig], tuple[Run, str]]) -> Callable[..., Any]:
-        def pressed(values: dict[Any, Any]) -> tuple[Any, ...]:
+    def beginning(begin: Callable[[Mapping[Any, Any], RunConfig, str], tuple[Run, str]]) -> Callable[..., Any]:
+        def pressed(values: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
             _check_free(context, values[section.run], values[section.token])
-            return _shown(*begin(values, form_values(plan, data, values)))
+            return _shown(*begin(values, form_values(plan, data, values), context.address(request)))
 
         return guarded(pressed)
 
-    def single(values: Mapping[Any, Any], config: RunConfig) -> tuple[Run, str]:
-        return start(context, config, values[data.files], values[section.token])
+    def single(values: Mapping[Any, Any], config: RunConfig, address: str) -> tuple[Run, str]:
+        return start(context, config, values[data.files], values[section.token], address)
 
-    def compared(values: Mapping[Any, Any], config: RunConfig) -> tuple[Run, str]:
-        return compare(context, config, values[data.files], values[buttons.sharing.seeds], values[section.token])
+    def compared(values: Mapping[Any, Any], config: RunConfig, address: str) -> tuple[Run, str]:
+        seeds = values[buttons.sharing.seeds]
+        return compare(context, config, values[data.files], seeds, values[section.token], address)
 
     def resumed(name: str, secret: str) -> tuple[Any, ...]:
         return _shown(resume(context, name, secret), secret)

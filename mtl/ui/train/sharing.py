@@ -75,7 +75,9 @@ def about_html(tasks: int, seeds: Any) -> str:
     )
 
 
-def create(context: AppContext, config: RunConfig, table: Table, seeds: Any, rest: dict[str, Any]) -> Run:
+def create(
+    context: AppContext, config: RunConfig, table: Table, seeds: Any, rest: dict[str, Any], address: str = ""
+) -> Run:
     """Create the runs of a comparison and queue them, all or none.
 
     Args:
@@ -84,6 +86,7 @@ def create(context: AppContext, config: RunConfig, table: Table, seeds: Any, res
         table: The data.
         seeds: How often everything is trained, as it was given.
         rest: What else `mtl.runs.comparing.create` takes.
+        address: Where the visitor is.
 
     Returns:
         The run that heads the comparison.
@@ -99,7 +102,7 @@ def create(context: AppContext, config: RunConfig, table: Table, seeds: Any, res
         for run, title in zip(runs, titles(runs), strict=True):
             run.set_title(title)
         for run in runs:
-            context.queue.submit(run)
+            context.queue.submit(run, address)
     except LimitError:
         _take_back(context, runs)
         raise

@@ -19,7 +19,9 @@ from mtl.ui.train.checks import near_groups
 from mtl.ui.uploads import read_data
 
 
-def start(context: AppContext, config: RunConfig, files: Sequence[Sequence[str]], token: str = "") -> tuple[Run, str]:
+def start(
+    context: AppContext, config: RunConfig, files: Sequence[Sequence[str]], token: str = "", address: str = ""
+) -> tuple[Run, str]:
     """Create a run and queue it.
 
     Args:
@@ -27,6 +29,7 @@ def start(context: AppContext, config: RunConfig, files: Sequence[Sequence[str]]
         config: As the person gave it.
         files: Path of each CSV file, and what the person calls it.
         token: The visitor's secret; on a shared page one is made if it is empty.
+        address: Where they are.
 
     Returns:
         The run and the secret that it now belongs to.
@@ -37,16 +40,21 @@ def start(context: AppContext, config: RunConfig, files: Sequence[Sequence[str]]
     table, rest = _ready(context, config, files, token)
 
     def begin() -> Run:
-        context.queue.check_room(who=rest["token"])
+        context.queue.check_room(who=rest["token"], address=address)
         run = context.store.create(config, table, **rest)
-        context.queue.submit(run)
+        context.queue.submit(run, address)
         return run
 
     return context.once(_wish("start", config, files, rest["token"]), begin), rest["token"]
 
 
 def compare(
-    context: AppContext, config: RunConfig, files: Sequence[Sequence[str]], seeds: Any, token: str = ""
+    context: AppContext,
+    config: RunConfig,
+    files: Sequence[Sequence[str]],
+    seeds: Any,
+    token: str = "",
+    address: str = "",
 ) -> tuple[Run, str]:
     """Create the runs that say whether sharing pays, and queue them; return the one that heads them.
 
@@ -56,8 +64,8 @@ def compare(
     table, rest = _ready(context, config, files, token)
 
     def begin() -> Run:
-        context.queue.check_room(who=rest["token"])
-        return sharing.create(context, config, table, seeds, rest)
+        context.queue.check_room(who=rest["token"], address=address)
+        return sharing.create(context, config, table, seeds, rest, address)
 
     return context.once(_wish(f"compare {seeds}", config, files, rest["token"]), begin), rest["token"]
 
@@ -76,7 +84,7 @@ def resume(context: AppContext, name: str, token: str) -> Run:
     """
     run = context.open_own(name, token)
     check_resumable(run)
-    context.queue.check_room(who=token)
+    context.queue.check_room(who=token, address=context.queue.address(run))
     context.queue.resume(run)
     return run
 
