@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gradio as gr
@@ -10,9 +12,11 @@ import pytest
 from mtl.config import RunConfig
 from mtl.data.reading import read_table
 from mtl.errors import ConfigError, DataError
+from mtl.runs.files import cut_records
 from mtl.runs.limits import check_encoder
-from mtl.runs.store import SHIPPED, RunStore
+from mtl.runs.store import SHIPPED, Run, RunStore
 from mtl.settings import settings
+from mtl.ui import context as context_module
 from mtl.ui.context import AppContext, guarded, lines
 
 
@@ -73,3 +77,58 @@ def test_guarded_shows_a_persons_mistake_and_hides_ours() -> None:
 def test_lines_refuse_half_a_character() -> None:
     with pytest.raises(DataError, match="Text 2 holds half of a character"):
         lines(["fine", "not \ud800 fine"])
+
+
+def test_context_begins_once_what_is_wished_for_twice(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Run] = []
+
+    def begin() -> Run:
+        time.sleep(0.05)  # long enough for the second click to come
+        begun.append(_queued(context, f"2026010{len(begun)}-000000-00"))
+        return begun[-1]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: context.once("the same", begin), range(4)))
+    assert len(begun) == 1
+    assert {run.name for run in found} == {begun[0].name}
+    context.once("another", begin)
+    monkeypatch.setattr(context_module, "SAME_WISH_SECONDS", 0.0)
+    context.once("the same", begin)
+    assert len(begun) == 3
+
+
+def test_context_says_how_long_a_run_is_likely_to_wait(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    training, waiting = (_queued(context, f"2026010{number}-000000-00") for number in (1, 2))
+    training.set_status("running", "training")
+    training.append_event({"event": "RunBegin", "steps": 100, "epochs": 1})
+    for step in (10, 20):
+        training.append_event({"event": "StepEnd", "step": step, "epoch": 1})
+        training.append_timing({"step": step, "seconds": float(step)})
+    monkeypatch.setattr(context.queue, "active", lambda: [training, waiting])
+    monkeypatch.setattr(context.queue, "position", lambda run: 0 if run is training else 1)
+    assert context.wait_seconds(training) == 0
+    assert context.wait_seconds(waiting) == pytest.approx(80)  # 80 steps are left, a second each
+    training.set_status("queued", "waiting")
+    assert context.wait_seconds(waiting) is None  # no run has ended yet, so nobody knows
+    monkeypatch.setattr(context.queue, "typical_seconds", lambda: 300.0)
+    assert context.wait_seconds(waiting) == 300
+
+
+def test_context_shows_a_run_that_goes_on_from_its_cut_journal(context: AppContext) -> None:
+    run = _queued(context, "20260101-000000-00")
+    run.set_status("running", "training", attempt=1)
+    for step in (1, 2, 3):
+        run.append_event({"event": "StepEnd", "step": step})
+    assert [event["step"] for event in context.history(run).events] == [1, 2, 3]
+    cut_records(run.path / "events.jsonl", 1)
+    run.set_status("running", "training", attempt=2)
+    run.append_event({"event": "StepEnd", "step": 2})
+    assert [event["step"] for event in context.history(run).events] == [1, 2]
+
+
+def _queued(context: AppContext, name: str) -> Run:
+    folder = context.store.root / name
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("{}")
+    (folder / "status.json").write_text('{"state": "queued"}')
+    return Run(folder)
