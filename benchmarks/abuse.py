@@ -89,12 +89,12 @@ def submit_many(server: Server, count: int = WINDOWS) -> Fairness:
 
 
 def submit_by_program(server: Server, count: int = PROGRAMS) -> str:
-    """Call `start_run` again and again, each time as somebody new; say how many were taken, and stop those."""
+    """Call `start_run` again and again, each time as somebody new from one address; say how many were taken."""
     program, other = Visitor(server), Visitor(server)
     taken = [answer.values[0] for answer in (program.start() for _ in range(count)) if answer.values]
     refused = other.start().refusal
     for one in reversed(taken):  # those that wait first, or each would begin
         program.ask("stop_run", one["run"], one["token"])
     wait_for(program, taken[0]["run"], taken[0]["token"])
-    meanwhile = f"another visitor was refused ({refused})" if refused else "another visitor's run was taken"
-    return f"A program called `start_run` {count} times without a secret: {len(taken)} runs were taken; {meanwhile}"
+    meanwhile = f"another visitor was refused ({refused})" if refused else "another visitor's run was taken too."
+    return f"A program at one address called `start_run` {count} times without a secret: {len(taken)} runs were taken; {meanwhile}"

@@ -3,7 +3,7 @@
     python benchmarks/load.py [--clients 64] [--calls 20] [--record]
     python benchmarks/load.py --soak MINUTES [--record]
 
-Serves the page to strangers, with their budgets lifted, since all come from one address. Each client has a secret,
+Serves the page to strangers, without a budget for their requests. Each client has a secret,
 texts and a finished run of their own. They are asked one after another first; then, while a run trains, all at once
 and in another order, and every answer must be the one from before. Then a thousand names of runs are guessed, and one
 visitor submits a hundred runs. With `--soak` the server's memory is watched instead; see `soak.py`.

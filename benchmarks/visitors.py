@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import ipaddress
+import itertools
 import json
 import secrets
 import threading
@@ -22,8 +24,14 @@ from tests.ui.server import Server
 
 PATIENCE = 300.0  # a stream that says nothing for so long is an answer that is lost
 POSTED = {"content-type": "application/json"}
-# what a page of strangers would refuse to 64 visitors of one address
-FREELY = {"MTL_PROFILE": "public", "MTL_EVENTS_PER_SECOND": "none", "MTL_UPLOAD_BYTES_PER_HOUR": "none"}
+# A page of strangers behind a proxy, so that each visitor can have an address; without a budget for their requests.
+FREELY = {
+    "MTL_PROFILE": "public",
+    "MTL_TRUSTED_PROXIES": "1",
+    "MTL_EVENTS_PER_SECOND": "none",
+    "MTL_UPLOAD_BYTES_PER_HOUR": "none",
+}
+ADDRESSES = itertools.count(1)
 SHORT = {"training": {"freeze": "encoder", "epochs": 1}}
 
 
@@ -40,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Visitor:
-    """Someone who uses the page.
+    """Someone who uses the page, from an address of their own.
 
     Args:
         server: It.
@@ -56,7 +64,8 @@ class Visitor:
         self.server, self.number = server, number
         self.mark, self.token = f"mark{secrets.token_hex(6)}", secrets.token_urlsafe(32)
         self.run: Run | None = None
-        self.http = httpx.Client(base_url=server.url, timeout=PATIENCE, trust_env=False)
+        where = {"x-forwarded-for": str(ipaddress.IPv4Address("203.0.0.0") + next(ADDRESSES))}
+        self.http = httpx.Client(base_url=server.url, timeout=PATIENCE, trust_env=False, headers=where)
 
     def ask(self, name: str, *values: Any) -> Answer:
         """Call a named endpoint."""
