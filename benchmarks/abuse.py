@@ -97,4 +97,5 @@ def submit_by_program(server: Server, count: int = PROGRAMS) -> str:
         program.ask("stop_run", one["run"], one["token"])
     wait_for(program, taken[0]["run"], taken[0]["token"])
     meanwhile = f"another visitor was refused ({refused})" if refused else "another visitor's run was taken too."
-    return f"A program at one address called `start_run` {count} times without a secret: {len(taken)} runs were taken; {meanwhile}"
+    called = f"A program at one address called `start_run` {count} times without a secret"
+    return f"{called}: {len(taken)} runs were taken; {meanwhile}"
