@@ -72,7 +72,7 @@ def load_encoder(
         layer_norm=layer_norm,
         normalize=normalize,
     )
-    return SentenceTransformer(modules=[transformer, *rest], device="cpu")
+    return _freely(SentenceTransformer(modules=[transformer, *rest], device="cpu"))
 
 
 def after_transformer(
@@ -95,6 +95,16 @@ def after_transformer(
     if normalize:
         modules.append(Normalize())
     return modules
+
+
+def _freely(encoder: SentenceTransformer) -> SentenceTransformer:
+    """Cut the circle between an encoder and its model card, which nothing here writes.
+
+    In a circle the weights outlive their last user until Python looks for circles, which in a process of this size
+    it hardly ever does: a server would keep every checkpoint that it ever loaded.
+    """
+    encoder.model_card_data.model = None
+    return encoder
 
 
 def transformer_of(encoder: SentenceTransformer) -> Any:
@@ -172,6 +182,7 @@ def _load_transformer(name: str) -> Transformer:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         where = f"The folder {name}" if folder else f"The encoder {name}"
         raise CheckpointError(f"{where} cannot be loaded as a text encoder ({_first_line(error)}).") from error
+    _freely(loaded)
     if not isinstance(loaded[0], Transformer) or loaded[0].tokenizer is None:
         raise CheckpointError(f"{name} is not a Transformer text encoder, so no layer of it could be trained.")
     return loaded[0]
