@@ -45,7 +45,7 @@ PUBLIC: dict[str, Any] = {
     "upload_bytes_per_hour": 50_000_000,
     "events_per_second": 5.0,
     "events_burst": 100,
-    "max_sessions": 2_000,
+    "max_sessions": 1_000,
     "log_json": True,
 }
 
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     upload_bytes_per_hour: int | None = Field(None, gt=0, description="Most uploaded bytes of one client in an hour")
     events_per_second: float | None = Field(None, gt=0, description="Requests of one client a second, in the long run")
     events_burst: int = Field(100, gt=0, description="Requests of one client at once")
-    max_sessions: int = Field(10_000, gt=0, description="Open pages whose state is kept")
+    max_sessions: int = Field(1_000, gt=0, description="Open pages whose state is kept; about 1 MB each")
     trusted_proxies: int = Field(
         0, ge=0, description="Proxies in front whose X-Forwarded-For is believed; 1 on a Space by itself"
     )
