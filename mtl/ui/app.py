@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from mtl.runs.store import SHIPPED, RunStore
 from mtl.settings import settings
-from mtl.ui import api, fields, picker
+from mtl.ui import api, fields, picker, sessions
 from mtl.ui.context import SAMPLE, AppContext
 from mtl.ui.door import Guard
 from mtl.ui.health import Health, banner, probe
@@ -79,6 +79,7 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
         api.build(context)
         zero_gpu()  # before torch is imported
     fields.guard_fields(demo)
+    sessions.install()
     context.warm()
     # closed: with it, a request could go past the queue, its limits and the validation of values
     demo.queue(max_size=100 if settings().public else 200, default_concurrency_limit=4, api_open=False)
