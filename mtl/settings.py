@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     max_queued_runs: int = Field(20, gt=0, description="Most runs waiting for their turn")
     max_runs_per_visitor: int | None = Field(None, gt=0, description="Most runs of one visitor that wait or train")
     max_runs_per_address: int | None = Field(
-        None, gt=0, description="Most runs begun from one address that wait or train, whoever's they are"
+        None, gt=0, description="Most runs begun from one address that wait or train"
     )
     max_run_seconds: int | None = Field(None, gt=0, description="Longest training, in seconds")
     max_worker_bytes: int | None = Field(None, gt=0, description="Most memory of a training process, in bytes")

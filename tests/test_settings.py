@@ -102,6 +102,7 @@ def test_settings_that_cannot_be_are_one_sentence(
 
 
 def test_settings_name_what_a_misspelt_variable_could_have_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MTL_REQUIRE_BROWSER", raising=False)  # of these tests, and no setting
     assert misspelt() == []
     monkeypatch.setenv("MTL_MAX_ROW", "5")
     assert misspelt() == ["MTL_MAX_ROW is not a setting; did you mean MTL_MAX_ROWS?"]

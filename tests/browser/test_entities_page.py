@@ -19,6 +19,9 @@ from tests.browser.conftest import ROOT, Server
 from tests.browser.test_page import _go_to
 
 pytestmark = pytest.mark.browser
+# what is waited for is drawn paler, and becomes opaque in a moment
+FADED_IN = """selector => { for (let one = document.querySelector(selector); one; one = one.parentElement)
+  if (getComputedStyle(one).opacity !== '1') return false; return true; }"""
 OpenPage = Callable[..., Any]
 TEXTS = "  Anna Moreau left Oslo for Northwind Bank in Lisbon.\n<b onclick=alert(1)>Ilse Brandt</b> of Bergen\nNothing."
 HEAD = {"head": "mlp", "learning_rate": 3e-3}
@@ -178,6 +181,7 @@ def test_entities_tab_fits_a_phone_and_has_enough_contrast(open_page: OpenPage, 
     page.wait_for_selector("#entities-list table")
     page.mouse.move(0, 0)
     assert page.locator("#entities-answer .unread").count() == 1
+    page.wait_for_function(FADED_IN, arg="#entities-answer .unread")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     found = Axe().run(page, options={"runOnly": ["color-contrast", "label", "button-name", "list", "listitem"]})
     assert found.violations_count == 0, found.generate_report()

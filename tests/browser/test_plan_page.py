@@ -75,7 +75,7 @@ def test_plan_page_draws_what_learns_in_which_epoch_before_the_run(open_page: Op
     page = open_page()
     assert page.locator("#plan-map").count() == 0
     _choose_sample(page)
-    assert _plan(page, 3)["embeddings"] == [False] * 3
+    assert _plan(page, 4)["embeddings"] == [False] * 4
     page.get_by_label("Progressive", exact=True).check()
     learns = _plan(page, 10)
     assert learns["head.topic"] == [True] * 10
