@@ -360,6 +360,11 @@ class RunConfig(Section):
         return self
 
 
+def auto_steps(tasks: int) -> int:
+    """Return the least steps that `epochs: auto` takes for so many tasks."""
+    return MIN_AUTO_STEPS + MORE_STEPS_PER_TASK * max(0, tasks - 1)
+
+
 def resolve(config: RunConfig, training_rows: int) -> RunConfig:
     """Replace what the preset and the data decide by its value, so that the saved run says what ran.
 
@@ -380,8 +385,7 @@ def resolve(config: RunConfig, training_rows: int) -> RunConfig:
     if values["epochs"] == "auto":
         steps_per_epoch = max(1, -(-training_rows // values["batch_size"]))
         phased = sum(phase.epochs for phase in config.training.phases)
-        enough = MIN_AUTO_STEPS + MORE_STEPS_PER_TASK * max(0, len(config.tasks) - 1)
-        values["epochs"] = phased or max(MIN_AUTO_EPOCHS, -(-enough // steps_per_epoch))
+        values["epochs"] = phased or max(MIN_AUTO_EPOCHS, -(-auto_steps(len(config.tasks)) // steps_per_epoch))
     return config.model_copy(update={"training": TrainingConfig(**values), "tasks": tasks})
 
 

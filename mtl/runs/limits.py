@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mtl.config import MIN_AUTO_STEPS, RunConfig, resolve
+from mtl.config import RunConfig, auto_steps, resolve
 from mtl.errors import ConfigError, LimitError
 from mtl.settings import settings
 
-# `epochs: auto` is up to 100 epochs of a few rows, at least 100 steps; the factor is for rows that are not learnt from
-SHORT_STEPS = 4 * MIN_AUTO_STEPS
+# `epochs: auto` is many epochs of a few rows; so many times its steps are short, as not all rows are learnt from
+SHORT = 4
 
 
 def check_run(config: RunConfig, rows: int) -> None:
@@ -31,7 +31,7 @@ def check_run(config: RunConfig, rows: int) -> None:
     epochs = training.epochs if isinstance(training.epochs, int) else 1
     heads = max(len(config.tasks), len(config.data.task_columns or ()), 1)
     _at_most("The number of rows", rows, "max_rows")
-    if rows * epochs > SHORT_STEPS * (training.batch_size or 1):
+    if rows * epochs > SHORT * auto_steps(heads) * (training.batch_size or 1):
         _at_most("training.epochs", epochs, "max_epochs")
     _at_most("training.batch_size", training.batch_size, "max_batch_size")
     _at_most("encoder.max_length", config.encoder.max_length, "max_length")

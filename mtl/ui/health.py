@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,8 @@ def probe(folder: Path) -> str:
 
 
 def _remove(path: Path) -> None:
-    try:
+    with suppress(OSError):  # the probe has said it already
         path.unlink(missing_ok=True)
-    except OSError:  # the probe has said it already
-        pass
 
 
 def banner(problem: str) -> str:

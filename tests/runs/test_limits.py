@@ -112,11 +112,13 @@ def test_limits_count_the_epochs_that_a_preset_or_auto_means() -> None:
 
 @pytest.mark.usefixtures("public")
 @pytest.mark.parametrize("rows", [3, 10, 60, 100, 200, 400, 1000, 5000])
-@pytest.mark.parametrize("learnt", [0.25, 0.7])
-def test_limits_always_allow_as_many_epochs_as_auto_takes(rows: int, learnt: float) -> None:
-    taken = resolve(config(), round(rows * learnt))
-    check_run(config(training={"epochs": taken.training.epochs}), rows)
-    check_run(config(), rows)
+# eight tasks on a fourth of the rows take more passes over rows than are allowed, which is another limit
+@pytest.mark.parametrize(("learnt", "tasks"), [(0.25, 0), (0.25, 3), (0.7, 0), (0.7, 3), (0.7, 8)])
+def test_limits_always_allow_as_many_epochs_as_auto_takes(rows: int, learnt: float, tasks: int) -> None:
+    wanted = {"tasks": dict(list(TASKS.items())[:tasks])}
+    taken = resolve(config(**wanted), round(rows * learnt))
+    check_run(config(**wanted, training={"epochs": taken.training.epochs}), rows)
+    check_run(config(**wanted), rows)
 
 
 @pytest.mark.usefixtures("public")

@@ -305,6 +305,7 @@ def test_queue_lets_a_run_go_on_that_was_cut_off(queue: RunQueue, make: Callable
     run.set_status(state, "training", page=True, goes_on=state == "interrupted")
     queue.recover()
     wait_for(lambda: run.status.state == "done")
+    assert journal(queue.store) == [f"begin {run.name}", f"end {run.name}"]
 
 
 def test_queue_lets_a_run_go_on_twice_and_no_more(store: RunStore, make: Callable[..., Run]) -> None:
