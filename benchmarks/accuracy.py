@@ -36,21 +36,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
 from benchmarks.intervals import mean_interval
-from mtl.choices import DEFAULT_ENCODER
+from benchmarks.rounds import processor
+from benchmarks.trainer import targets, trainer_of
 from mtl.config import RunConfig, task_specs
 from mtl.config_text import from_dict
 from mtl.data.batching import IGNORE_INDEX, by_token_budget, pad, tokenise
@@ -58,7 +51,7 @@ from mtl.data.preparing import cut, prepare
 from mtl.data.reading import is_missing, read_file
 from mtl.data.splitting import Examples, Splits
 from mtl.errors import DataError, UserError
-from mtl.modeling.encoder import encoder_folder, load_encoder
+from mtl.modeling.encoder import load_encoder, max_length_of
 from mtl.modeling.multitask import build_model
 from mtl.settings import settings
 from mtl.tasks import TaskSpec
@@ -285,48 +278,16 @@ class Stopwatch(TrainerCallback):
 
 
 def train_theirs(config: RunConfig, rows: Examples, evaluation: Examples) -> Outcome:
-    """Fine-tune the same encoder for the configuration's only task with transformers' Trainer.
-
-    Seed, epochs, batch size and longest text are ours; rates, schedule, dropout and head are the Trainer's and the
-    model's defaults.
-    """
+    """Fine-tune the same encoder for the configuration's only task with transformers' Trainer, as an expert sets it."""
     (task,) = task_specs(config)
-    training = config.training
-    set_seed(training.seed)  # the fresh head
-    folder = str(encoder_folder(DEFAULT_ENCODER))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(task.labels))
-    max_length = load_encoder().max_seq_length or tokenizer.model_max_length
-    tokens = tokenise(rows.texts, tokenizer, max_length)
-    dataset = [
-        {name: values[row] for name, values in tokens.items()} | {"labels": int(label)}
-        for row, label in enumerate(targets(rows, task))
-    ]
     stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as nothing_is_kept:
-        trainer = Trainer(
-            model=model,
-            args=TrainingArguments(
-                output_dir=nothing_is_kept,
-                seed=training.seed,
-                num_train_epochs=int(training.epochs or 0),  # resolved, so neither is missing
-                per_device_train_batch_size=training.batch_size or 0,
-                bf16=True,
-                train_sampling_strategy="group_by_length",
-                use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-                dataloader_pin_memory=torch.cuda.is_available(),
-                save_strategy="no",
-                logging_strategy="no",
-                disable_tqdm=True,
-                report_to="none",
-            ),
-            train_dataset=dataset,
-            processing_class=tokenizer,  # so batches are padded to their own longest text
-            callbacks=[stopwatch],
-        )
-        trainer.remove_callback(PrinterCallback)
+        trainer = trainer_of(config, rows, Path(nothing_is_kept), expert=True, callbacks=[stopwatch])
         trainer.train()
-    logits = classify(model, tokenizer, tokenise(evaluation.texts, tokenizer, max_length))
+    model: Any = trainer.model
+    tokenizer: Any = trainer.processing_class
+    tokens = tokenise(evaluation.texts, tokenizer, max_length_of(load_encoder()))
+    logits = classify(model, tokenizer, tokens)
     return Outcome({task.name: hits(logits, evaluation, task)}, stopwatch.seconds, {})
 
 
@@ -342,12 +303,6 @@ def classify(model: torch.nn.Module, tokenizer: Any, tokens: dict[str, list[list
         found.append(model(**{name: value.to(device) for name, value in features.items()}).logits.float().cpu())
         order += indices
     return torch.cat(found)[torch.tensor(order).argsort()]
-
-
-def targets(examples: Examples, task: TaskSpec) -> np.ndarray:
-    """Turn a task's label cells into class indices, `IGNORE_INDEX` where a cell is empty."""
-    index = {label: number for number, label in enumerate(task.labels)}
-    return np.array([index.get(cell, IGNORE_INDEX) for cell in examples.cells[task.name]])
 
 
 def hits(logits: Tensor, evaluation: Examples, task: TaskSpec) -> np.ndarray:
@@ -401,16 +356,6 @@ def environment(numerics: dict[str, str]) -> str:
         f"Ours chose {chosen}. Python {platform.python_version()}, {packages}; "
         f"{processor()}, {os.cpu_count()} cores, {platform.system()}."
     )
-
-
-def processor() -> str:
-    """Name the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def tell(what: str, outcome: Outcome) -> None:
