@@ -24,7 +24,10 @@ def main() -> None:
     logs.say_settings(settings())
     signal.signal(signal.SIGTERM, _end)
     context = open_context()
-    build_demo(context).launch(**launch_options(context))
+    demo = build_demo(context)
+    demo.launch(**launch_options(context), prevent_thread_lock=True)
+    context.warm()  # only now: importing torch would hold up the first answer of the page
+    demo.block_thread()
 
 
 def _end(*_: object) -> None:

@@ -6,6 +6,7 @@ YAML's plain scalars stay as typed until a field says what they are, so a label 
 from __future__ import annotations
 
 import difflib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -101,7 +102,13 @@ def load_config(path: Path | str) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror).lower()
         raise ConfigError(f"The configuration {path} cannot be read: {reason}.") from None
-    return from_dict(read_yaml(text, str(path)), str(path))
+    return _from_text(text, str(path))
+
+
+@lru_cache(maxsize=256)
+def _from_text(text: str, source: str) -> RunConfig:
+    """Read a text once: the page looks at the same runs again and again."""
+    return from_dict(read_yaml(text, source), source)
 
 
 def override(config: RunConfig, settings: list[str]) -> RunConfig:

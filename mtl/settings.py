@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     max_row_passes: int | None = Field(None, gt=0, description="Most rows x epochs x heads of one run")
 
     training_slots: int = Field(1, gt=0, description="Runs that train at the same time")
+    standby: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether a process waits for the next run with its libraries loaded; auto: if memory allows"
+    )
     max_queued_runs: int = Field(20, gt=0, description="Most runs waiting for their turn")
     max_runs_per_visitor: int | None = Field(None, gt=0, description="Most runs of one visitor that wait or train")
     max_runs_per_address: int | None = Field(

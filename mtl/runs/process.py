@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from mtl.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,13 +23,18 @@ KILLED = (-9, 137)  # by a signal; the same as a shell reports it
 
 
 def start_process(
-    module: str, run: Run, *options: str, stdin: int | IO[bytes], stdout: int | IO[bytes], stderr: int | IO[bytes]
+    module: str,
+    run: Run | None,
+    *options: str,
+    stdin: int | IO[bytes],
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
 ) -> subprocess.Popen[bytes]:
-    """Start `python -m MODULE RUN`.
+    """Start `python -m MODULE [RUN]`.
 
     Args:
         module: What to run.
-        run: Its folder is the first argument.
+        run: Its folder is the first argument; None: there is no run yet.
         options: Further arguments.
         stdin: A pipe whose end tells the process that its server is gone.
         stdout: Where its answer goes.
@@ -35,8 +42,9 @@ def start_process(
     """
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     environment |= {name: value for name, value in os.environ.items() if name.startswith("MTL_")}
+    first = [str(run.path.resolve())] if run else []
     return subprocess.Popen(
-        [sys.executable, "-m", module, str(run.path.resolve()), *options],
+        [sys.executable, "-m", module, *first, *options],
         cwd=ROOT,
         stdin=stdin,
         stdout=stdout,
@@ -44,6 +52,14 @@ def start_process(
         env=environment,
         start_new_session=True,
     )
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process holds; 0 if it has just ended."""
+    try:
+        return psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0
 
 
 def was_killed(process: subprocess.Popen[bytes]) -> bool:

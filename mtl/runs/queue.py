@@ -10,15 +10,16 @@ import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-import psutil
 from filelock import FileLock, Timeout
 
 from mtl.errors import CheckpointError, LimitError, UserError
 from mtl.runs.files import mend
 from mtl.runs.owners import owns
-from mtl.runs.process import start_process, was_killed
+from mtl.runs.process import resident_bytes, start_process, was_killed
 from mtl.runs.resuming import drop_points, points
 from mtl.runs.room import drop_expired, make_room
+from mtl.runs.standby import Standby
+from mtl.runs.standby import State as StandbyState
 from mtl.runs.store import STARTER, Run, RunStore, State
 from mtl.runs.worker import DISK_ADVICE, UNWRITTEN
 from mtl.settings import settings
@@ -38,12 +39,14 @@ class _Worker:
     """A process that trains a run.
 
     Attributes:
+        stood_by: Whether it waited for a run before.
         asked: When it was first seen that the run is to stop.
         ended_for: Why the queue ended it.
     """
 
     run: Run
     process: subprocess.Popen[bytes]
+    stood_by: bool = False
     asked: float | None = None
     ended_for: tuple[State, str] | None = None
 
@@ -66,6 +69,7 @@ class RunQueue:
         self._thread: threading.Thread | None = None
         self._tidied = time.monotonic()
         self._addresses: OrderedDict[str, str] = OrderedDict()  # run -> where it was begun; never on the disk
+        self._standby, self._stands_by = Standby(), False
         self._held: list[Run] = []  # by a process that an earlier server or a command has begun
 
     def recover(self) -> None:
@@ -78,6 +82,17 @@ class RunQueue:
         self._take_up()
         if self._held:
             self._begin()
+
+    def stand_by(self) -> None:
+        """Keep a process ready for the next run from now on, as far as the settings and the memory allow it."""
+        self._stands_by = True
+        self._begin()
+
+    @property
+    def standby(self) -> StandbyState:
+        """Whether a process is ready for the next run."""
+        with self._lock:
+            return self._standby.state
 
     def _take_up(self) -> None:
         """Look at runs that an earlier server left, as far as no process holds them any more.
@@ -232,19 +247,37 @@ class RunQueue:
                     _watch(worker)
                 else:
                     del self._workers[name]
-                    _end(worker)
+                    if not self._never_began(worker):
+                        _end(worker)
             while self._waiting and len(self._workers) < self._slots and not self._closed.is_set():
                 run = self._waiting.popleft()
                 try:
-                    self._workers[run.name] = _Worker(run, _start(run))
+                    self._workers[run.name] = self._start(run)
                 except OSError as error:  # its folder is gone, or the disk is full: the others still get their turn
                     log.exception("run %s cannot be started", run.name)
                     _say(run, "interrupted", f"It could not be started: {str(error.strerror).lower()}. {DISK_ADVICE}")
+            if self._stands_by and not self._closed.is_set():
+                self._standby.keep(may_start=not self._workers)
+
+    def _start(self, run: Run) -> _Worker:
+        with (run.path / "worker.log").open("ab") as log:
+            if waiting := self._standby.take(run):
+                return _Worker(run, waiting, stood_by=True)
+            return _Worker(run, start_process("mtl.runs.worker", run, stdin=subprocess.PIPE, stdout=log, stderr=log))
+
+    def _never_began(self, worker: _Worker) -> bool:
+        """Let a run begin in another process if the waiting one died before it took the run; say whether it did."""
+        if not worker.stood_by or worker.ended_for or self._closed.is_set() or worker.run.status.state != "queued":
+            return False
+        _let_go(worker)
+        self._waiting.appendleft(worker.run)
+        return True
 
     def close(self) -> None:
-        """Ask all workers to save and end, and wait for them."""
+        """Ask all workers to save and end, and wait for them; a process without a run ends at once."""
         self._closed.set()
         with self._lock:
+            self._standby.end()
             workers = [worker.process for worker in self._workers.values()]
         for process in workers:
             if process.stdin:
@@ -284,7 +317,7 @@ def check_resumable(run: Run) -> None:
 def _watch(worker: _Worker) -> None:
     """End a process that takes more memory than it may, or does not stop when it was asked to."""
     limit = settings().max_worker_bytes
-    if limit is not None and (used := _resident_bytes(worker.process.pid)) > limit:
+    if limit is not None and (used := resident_bytes(worker.process.pid)) > limit:
         words = f"It took {used / 1e9:.1f} GB of memory; {limit / 1e9:.1f} GB are allowed here. {SMALLER}"
         worker.ended_for = "failed", words
         worker.process.kill()
@@ -295,17 +328,14 @@ def _watch(worker: _Worker) -> None:
         worker.process.kill()
 
 
-def _resident_bytes(pid: int) -> int:
-    try:
-        return psutil.Process(pid).memory_info().rss
-    except psutil.Error:  # it has just ended
-        return 0
+def _let_go(worker: _Worker) -> None:
+    if worker.process.stdin:
+        worker.process.stdin.close()
 
 
 def _end(worker: _Worker) -> None:
     """Say how a run ended whose process did not say it itself."""
-    if worker.process.stdin:
-        worker.process.stdin.close()
+    _let_go(worker)
     if worker.run.status.is_final:
         return
     if worker.ended_for:
@@ -328,11 +358,6 @@ def _say(run: Run, state: State, reason: str) -> None:
         run.set_status(state, "finished", reason)
     except OSError:
         log.exception("the status of run %s could not be written: %s", run.name, reason)
-
-
-def _start(run: Run) -> subprocess.Popen[bytes]:
-    with (run.path / "worker.log").open("ab") as log:
-        return start_process("mtl.runs.worker", run, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 
 def _is_free(run: Run) -> bool:

@@ -1,7 +1,8 @@
-"""One run in one process: `python -m mtl.runs.worker RUN`.
+"""One run in one process: `python -m mtl.runs.worker [RUN]`.
 
 The page's server holds this process's standard input; its end means that the server died, and the run saves what
-it has. The command line calls `work` in its own process instead. Either way the run folder's files are the protocol.
+it has. Without RUN the process loads what a run needs, and reads RUN as the first line of its standard input. The
+command line calls `work` in its own process instead. Either way the run folder's files are the protocol.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -24,6 +26,7 @@ from mtl.runs import store
 from mtl.runs.files import why_not_written
 from mtl.runs.resuming import points
 from mtl.runs.running import Running, StopRequest
+from mtl.runs.standby import READY, give_back, rehearse
 from mtl.runs.store import Run, State, Status, open_run
 
 if TYPE_CHECKING:
@@ -91,15 +94,16 @@ def _ending(error: Exception) -> tuple[State, str]:
 def main(arguments: list[str]) -> int:
     """Run one run, started by the page's server."""
     parser = argparse.ArgumentParser(prog="python -m mtl.runs.worker", description=__doc__)
-    parser.add_argument("run", help="path of the run folder")
-    run = open_run(Path(parser.parse_args(arguments).run))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parser.add_argument("run", nargs="?", help="path of the run folder; without it, the process stands by")
+    path = parser.parse_args(arguments).run
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal: the server decides
     if hasattr(os, "nice"):
         os.nice(5)  # the page stays responsive
-    stop = StopRequest(may_exit=True)
+    stop, given = StopRequest(may_exit=True), SimpleQueue[str]()
+    threading.Thread(target=_watch_server, args=(stop, None if path else given), daemon=True).start()
+    run = open_run(Path(path or _stand_by(given)))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: stop.ask("interrupted", "The system ended the run.", goes_on=True))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal: the server decides
-    threading.Thread(target=_watch_server, args=(stop,), daemon=True).start()
     try:
         status = work(run, stop)
     except UserError as error:
@@ -110,11 +114,38 @@ def main(arguments: list[str]) -> int:
     return 0 if status.state in {"done", "stopped"} else 1
 
 
-def _watch_server(stop: StopRequest) -> None:
-    """Wait for the end of standard input, which the server holds open."""
+def _stand_by(given: SimpleQueue[str]) -> str:
+    """Load what a run needs and wait for one; from then on what is printed goes to its log."""
+    try:
+        rehearse()
+    except UserError as error:
+        log.warning("%s", error)
+    give_back()
+    os.write(sys.stdout.fileno(), READY)
+    path = given.get()
+    with (Path(path) / "worker.log").open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    return path
+
+
+def _watch_server(stop: StopRequest, given: SimpleQueue[str] | None) -> None:
+    """Wait for the end of standard input, which the server holds open.
+
+    Args:
+        stop: Asked for at the end.
+        given: Where the path of the run is put that comes first; None: there is a run already.
+    """
     # not through sys.stdin: a thread that waits inside its buffer makes the interpreter abort at exit
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+    said = b""
+    while read := os.read(sys.stdin.fileno(), 4096):
+        said += read
+        if given is not None and b"\n" in said:
+            given.put(os.fsdecode(said.partition(b"\n")[0]))
+            given = None
+    if given is not None:
+        os._exit(0)  # the server went away before there was a run
     stop.ask("interrupted", "The server went away.", goes_on=True)
 
 

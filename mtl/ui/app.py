@@ -59,6 +59,9 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
     # a shared page forgets what was uploaded after an hour; a run has a copy of its data
     delete_cache = (600, 3600) if settings().public else (3600, 86_400)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=delete_cache) as demo:
+        # closed: with it, a request could go past the queue, its limits and the validation of values. And first: each
+        # call describes the whole page, as far as there is one
+        demo.queue(max_size=100 if settings().public else 200, default_concurrency_limit=4, api_open=False)
         if notice := banner(probe(context.store.root)):
             gr.HTML(notice, elem_id="notice")
         with gr.Row(elem_id="header"):
@@ -80,9 +83,6 @@ def build_demo(context: AppContext | None = None) -> gr.Blocks:
         zero_gpu()  # before torch is imported
     fields.guard_fields(demo)
     sessions.install()
-    context.warm()
-    # closed: with it, a request could go past the queue, its limits and the validation of values
-    demo.queue(max_size=100 if settings().public else 200, default_concurrency_limit=4, api_open=False)
     return demo
 
 

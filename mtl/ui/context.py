@@ -43,6 +43,7 @@ _HALF = re.compile("[\ud800-\udfff]")  # JSON can escape what no text file could
 KEEP_PREDICTORS, KEEP_HISTORIES = 3, 32
 KEEP_DOWNLOADS_SECONDS = 600
 SAME_WISH_SECONDS = 10.0
+WARM_AFTER_SECONDS = 1.0
 
 
 def guarded(handler: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -105,14 +106,20 @@ class AppContext:
         store.clear_deleted()
 
     def warm(self) -> None:
-        """Import torch and load the shipped checkpoint in the background, so that the first answer is quick."""
-        threading.Thread(target=self._warm, daemon=True, name="warm-up").start()
+        """Import torch and load the shipped checkpoint in the background, so that the first answer is quick.
+
+        A moment later, since importing keeps the interpreter busy, and somebody may be waiting for the page.
+        """
+        timer = threading.Timer(WARM_AFTER_SECONDS, self._warm)
+        timer.daemon = True
+        timer.start()
 
     def _warm(self) -> None:
         try:
-            self.predictor(STARTER)
+            self._loaded(self.store.open(STARTER))
         except UserError as error:
             log.warning("the shipped checkpoint is not ready: %s", error)
+        self.queue.stand_by()  # not before: both would read the same files and share the cores
 
     @staticmethod
     def address(request: gr.Request | None) -> str:
@@ -226,6 +233,11 @@ class AppContext:
         run = self.open(name, token)
         if not run.has_checkpoint:
             raise CheckpointError(f"The run {name} has no checkpoint yet.")
+        if not self._predictors:
+            gr.Info("The first answer takes a few seconds: the libraries are being loaded.", 5, title="Warming up")
+        return self._loaded(run)
+
+    def _loaded(self, run: Run) -> Predictor:
         key = (run.name, (run.best / "manifest.json").stat().st_mtime_ns)
         with self._loading:
             with self._lock:

@@ -87,6 +87,7 @@ class Health:
             "profile": limits.profile,
             "writable": not problem,
             "queue": {"training": training, "waiting": active - training},
+            "standby": self._context.queue.standby,
             "uptime": round(self._clock() - self._began, 1),
         }
         return found | ({"detail": problem} if problem else {})

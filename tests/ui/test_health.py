@@ -28,7 +28,7 @@ from mtl.ui.logs import JsonLines
 from mtl.ui.tabs.guide import NOT_SHOWN, limits_html
 from tests.ui.server import ROOT, Server, serving
 
-ANSWER = {"status", "version", "profile", "writable", "queue", "uptime"}
+ANSWER = {"status", "version", "profile", "writable", "queue", "standby", "uptime"}
 SECRET = "what a person typed"
 
 
