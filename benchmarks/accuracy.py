@@ -192,20 +192,25 @@ def run(plan: Plan) -> str:
 
 
 def load(plan: Plan) -> tuple[RunConfig, Splits]:
-    """Read the file as the app would, with its default configuration.
+    """Read the file as the app would, with its default configuration; columns of entities are left out.
 
     Raises:
         UserError: The file cannot be used, or not for this comparison.
     """
     table = read_file(plan.data)
     prepared = prepare(table, from_dict({"training": {"epochs": plan.epochs}}))
+    tasks = {name: task for name, task in prepared.config.tasks.items() if task.kind == "classification"}
+    if not tasks:
+        raise DataError(f"{plan.data} has no column of classes; the peers learn nothing else.")
+    config = prepared.config.model_copy(update={"tasks": tasks})
     splits = cut(table, prepared.config, prepared.split)
     if plan.rows > len(splits.train):
         raise DataError(f"{plan.data} leaves {len(splits.train)} rows to train on; --rows {plan.rows} are too many.")
-    tasks = list(prepared.config.tasks)
     if plan.peer == "ours" and len(tasks) == 1:
-        raise DataError(f"{plan.data} has one task, {tasks[0]}, so nothing is shared; compare with --peer trainer.")
-    return prepared.config, splits
+        raise DataError(
+            f"{plan.data} has one task, {next(iter(tasks))}, so nothing is shared; compare with --peer trainer."
+        )
+    return config, splits
 
 
 def evaluation_rows(splits: Splits, count: int) -> Examples:
