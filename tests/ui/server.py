@@ -118,6 +118,7 @@ def serving(folder: Path, **settings: str) -> Iterator[Server]:
         "GRADIO_TEMP_DIR": str(folder.parent / f"uploads-{port}"),
         "MTL_RUNS_DIR": str(folder / "runs"),
         "MTL_CACHE_DIR": str(folder / "cache"),
+        "MTL_STANDBY": "off",  # what it loads would take the cores from what is tested or measured
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
     } | settings

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,6 +50,41 @@ def test_context_hides_a_strangers_run_on_a_shared_page(context: AppContext, mon
     assert [seen.name for seen in context.runs("")] == ["starter"]
     with pytest.raises(ConfigError, match="the encoder is one of"):
         check_encoder(RunConfig.model_validate({"encoder": {"name": "some/model"}}))
+
+
+def test_context_loads_once_for_the_warm_up_and_for_who_asks_meanwhile(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, begun, go, said = list[Path](), threading.Event(), threading.Event(), list[str]()
+
+    def load(path: Path) -> object:
+        loads.append(path)
+        begun.set()
+        assert go.wait(60)
+        return object()
+
+    monkeypatch.setattr("mtl.inference.predictor.Predictor.load", load)
+    monkeypatch.setattr(context.queue, "stand_by", lambda: said.append("standby"))
+    monkeypatch.setattr(gr, "Info", lambda *_, title: said.append(title))
+    monkeypatch.setattr(context_module, "WARM_AFTER_SECONDS", 0.0)
+    context.warm()
+    assert begun.wait(60)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(context.predictor, "starter") for _ in range(2)]
+        _until(lambda: said == ["Warming up"] * 2)
+        assert not any(one.done() for one in asked)
+        go.set()
+        first, second = (one.result(60) for one in asked)
+    assert first is second is context.predictor("starter")
+    assert len(loads) == 1
+    _until(lambda: said == ["Warming up"] * 2 + ["standby"])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
 
 
 def _csv() -> bytes:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -104,6 +105,7 @@ def test_health_counts_what_trains_and_what_waits(context: AppContext, monkeypat
     report = found.report()
     assert set(report) == ANSWER
     assert report["queue"] == {"training": 1, "waiting": 2}
+    assert report["standby"] == "off"
     assert (report["status"], report["writable"], report["uptime"]) == ("ok", True, 12.3)
     assert (report["version"], report["profile"]) == (VERSION, "local")
 
@@ -130,6 +132,35 @@ def test_health_needs_no_torch() -> None:
     code = "import sys, mtl.ui.health, mtl.ui.door, mtl.ui.logs; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+HELD_BACK = """
+import sys, urllib.request
+import gradio
+import app
+from mtl.ui import context
+
+def look(page):
+    answer = urllib.request.urlopen(page.local_url, timeout=60).read()
+    print("\\n" + "elem_id" * (b"elem_id" in answer), *(set(sys.argv[1].split(",")) & sys.modules.keys()))
+
+context.WARM_AFTER_SECONDS = 3600.0
+gradio.Blocks.block_thread = look
+app.main()
+"""
+
+
+def test_page_answers_before_the_libraries_of_training_are_imported(tmp_path: Path) -> None:
+    heavy = "torch,transformers,sentence_transformers,sklearn,matplotlib,scipy"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
+    done = subprocess.run(
+        [sys.executable, "-c", HELD_BACK, heavy], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["elem_id"]
 
 
 def test_logs_as_json_have_no_message_of_a_fault() -> None:
