@@ -167,23 +167,31 @@ def _keep_given(
 
 def _tags(
     members: list[list[int]], cells: Mapping[str, Sequence[str]], entity_types: Mapping[str, Sequence[Labels]]
-) -> list[list[Tag]]:
-    """Name the (task, label) pairs of each group, one for each row and task; a missing label is the label ""."""
-    tags: list[list[Tag]] = [[] for _ in members]
-    for task, column in cells.items():
-        known = {cell: (task, "" if is_missing(cell) else cell) for cell in set(column)}
-        for pairs, rows in zip(tags, members, strict=True):
-            pairs += [known[column[row]] for row in rows]
+) -> list[tuple[Tag, ...]]:
+    """Name the (task, label) pairs of each group, one for each row and task; a missing label is the label "".
+
+    Groups with the same pairs share one object: there are few combinations, however many groups.
+    """
+    columns: list[tuple[Sequence[Any], dict[Any, tuple[Tag, ...]]]] = [
+        (column, {cell: ((task, "" if is_missing(cell) else cell),) for cell in set(column)})
+        for task, column in cells.items()
+    ]
     for task, kinds in entity_types.items():
-        for pairs, rows in zip(tags, members, strict=True):
-            for row in rows:
-                found = kinds[row]
-                pairs += [(task, "")] if found is None else [(task, kind) for kind in found]
+        columns.append((kinds, {found: _type_tags(task, found) for found in set(kinds)}))
+    shared: dict[tuple[Tag, ...], tuple[Tag, ...]] = {}
+    tags = []
+    for rows in members:
+        pairs = tuple(pair for column, known in columns for row in rows for pair in known[column[row]])
+        tags.append(shared.setdefault(pairs, pairs))
     return tags
 
 
+def _type_tags(task: str, types: Labels) -> tuple[Tag, ...]:
+    return ((task, ""),) if types is None else tuple((task, kind) for kind in types)
+
+
 def _deal(
-    members: list[list[int]], tags: list[list[Tag]], fractions: tuple[float, float, float], rng: random.Random
+    members: list[list[int]], tags: list[tuple[Tag, ...]], fractions: tuple[float, float, float], rng: random.Random
 ) -> list[int]:
     holders: dict[Tag, list[int]] = defaultdict(list)
     totals: dict[Tag, int] = defaultdict(int)
@@ -193,7 +201,8 @@ def _deal(
         for pair in pairs if len(members[group]) == 1 else dict.fromkeys(pairs):
             holders[pair].append(group)
     lacking = {pair: [total * fraction for fraction in fractions] for pair, total in totals.items()}
-    lacks = [[lacking[pair] for pair in pairs] for pairs in tags]
+    known = {pairs: [lacking[pair] for pair in pairs] for pairs in set(tags)}
+    lacks = [known[pairs] for pairs in tags]
     room = [sum(map(len, members)) * fraction for fraction in fractions]
     open_sides = [side for side, fraction in enumerate(fractions) if fraction > 0]
     sides = [-1] * len(members)
