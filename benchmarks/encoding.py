@@ -38,7 +38,8 @@ from mtl.config import RunConfig
 from mtl.data.batching import tokenise
 from mtl.data.columns import find_text_column
 from mtl.data.reading import is_missing, read_file
-from mtl.inference.predictor import Predictor, unit
+from mtl.inference.neighbours import unit
+from mtl.inference.predictor import Predictor
 from mtl.modeling.encoder import encoder_folder, load_encoder, max_length_of, transformer_of
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.training.numerics import best_device

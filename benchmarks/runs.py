@@ -162,7 +162,7 @@ def sts_spearman(model: MultiTaskModel, file: Path) -> float:
     from scipy.stats import spearmanr
 
     from mtl.data.reading import read_file
-    from mtl.inference.predictor import unit
+    from mtl.inference.neighbours import unit
     from mtl.training.evaluation import embeddings_of, tokenised
 
     table = read_file(file)

@@ -30,7 +30,8 @@ from mtl.data.reading import Table, is_missing, read_file
 from mtl.data.sameness import normalised
 from mtl.data.splitting import Examples, Splits
 from mtl.errors import UserError
-from mtl.inference.predictor import Predictor, unit
+from mtl.inference.neighbours import unit
+from mtl.inference.predictor import Predictor
 from mtl.modeling.encoder import load_encoder
 from mtl.runs.store import open_run
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from mtl.choices import DEFAULT_ENCODER
+from mtl.choices import DEFAULT_ENCODER, Precision
 from mtl.errors import ConfigError
 
 Profile = Literal["local", "public"]
@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     runs_dir: Path = Field(Path("checkpoints"), description="Folder of the run folders")
     cache_dir: Path = Field(Path.home() / ".cache" / "mtl", description="Folder of measurements that can be redone")
     max_cache_bytes: int = Field(2_000_000_000, ge=0, description="Most bytes of embeddings kept in the cache folder")
+    precision: Precision = Field(
+        "auto", description="How checkpoints answer: auto, the fastest that is true to float32 within a cosine of 1e-4"
+    )
     log_json: bool = Field(False, description="Whether the log is a JSON object a line")
 
     max_bytes: int = Field(500_000_000, gt=0, description="Largest file that is read, in bytes")

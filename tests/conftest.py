@@ -41,9 +41,10 @@ ENDINGS = ["", " today", " in the morning", " , they said", " and the people wer
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep every test out of the real runs and the real cache."""
+    """Keep every test out of the real runs and the real cache, and let it compute alike everywhere."""
     monkeypatch.setenv("MTL_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("MTL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("MTL_PRECISION", "float32")  # what a measurement chooses is no matter of a test
     settings.cache_clear()
     yield
     settings.cache_clear()

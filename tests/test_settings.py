@@ -31,7 +31,7 @@ def test_settings_are_local_unless_something_says_otherwise(monkeypatch: pytest.
     found = read(monkeypatch)
     assert (found.profile, found.public) == ("local", False)
     assert found.max_epochs is None and found.encoders is None and found.max_rows == 1_000_000
-    assert set(changed(found)) == {"runs_dir", "cache_dir"}  # which the tests set
+    assert set(changed(found)) == {"runs_dir", "cache_dir", "precision"}  # which the tests set
 
 
 @pytest.mark.parametrize(

@@ -12,35 +12,53 @@ from typing import Any
 import numpy as np
 import torch
 
+from mtl.choices import Precision
 from mtl.config import RunConfig
-from mtl.data.batching import Encoding, by_token_budget, pad, tokenise_with_offsets
+from mtl.data.batching import Encoding, Offsets, by_token_budget, pad, token_budget, tokenise, tokenise_with_offsets
 from mtl.errors import CheckpointError, UserError
 from mtl.inference.answers import Answer
+from mtl.inference.neighbours import nearest, unit
+from mtl.inference.ways import fastest
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.runs.checkpoint import load_checkpoint
 from mtl.runs.store import open_run
+from mtl.settings import settings
+from mtl.tasks import TaskSpec
 from mtl.training.numerics import best_device
 
+Tokens = dict[str, list[list[int]]]
 CHUNK = 4096
-BLOCK = 1024
 
 
 class Predictor:
     """A loaded checkpoint; safe to use from several threads, since nothing in it changes.
 
     Args:
-        model: In evaluation mode.
+        model: In float32.
         config: The configuration of its run.
         manifest: Where in the run it was made.
+        precision: How it computes: `float32`, `bfloat16`, or `auto`, whichever is faster here if its embeddings are
+            true to float32 within a cosine of 1e-4. None: as the installation's settings say.
+
+    Attributes:
+        model: With the checkpoint's own weights.
+        way: How it computes, one of `mtl.inference.ways.WAYS`.
     """
 
-    def __init__(self, model: MultiTaskModel, config: RunConfig, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        config: RunConfig,
+        manifest: dict[str, Any],
+        precision: Precision | None = None,
+    ) -> None:
         self.model, self.config, self.manifest = model.eval().to(best_device()), config, manifest
         self.tasks = model.tasks
+        self.way, self._fast = fastest(self.model, precision or settings().precision, settings().cache_dir)
 
     @classmethod
-    def load(cls, run: str | Path) -> Predictor:
+    def load(cls, run: str | Path, precision: Precision | None = None) -> Predictor:
         """Load the checkpoint of a run folder, such as `checkpoints/starter`.
 
         Raises:
@@ -49,7 +67,12 @@ class Predictor:
         folder = open_run(run)
         if not folder.has_checkpoint:
             raise CheckpointError(f"The run {run} has no checkpoint: it ended before its first step.")
-        return cls(*load_checkpoint(folder.best))
+        return cls(*load_checkpoint(folder.best), precision)
+
+    @property
+    def precision(self) -> str:
+        """The type of number it computes in: `float32` or `bfloat16`."""
+        return self.way.split()[0]
 
     def run(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Encode texts once and ask the heads.
@@ -72,20 +95,38 @@ class Predictor:
         vectors = np.empty((len(texts), self.embedding_size), dtype=np.float32)
         answers: list[dict[str, Answer]] = [{} for _ in texts]
         for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
-            tokenizer = self.model.encoder.tokenizer
-            tokens, offsets = tokenise_with_offsets(chunk, tokenizer, max_length_of(self.model.encoder))
-            for indices in by_token_budget([len(ids) for ids in tokens["input_ids"]]):
-                rows = {name: [values[i] for i in indices] for name, values in tokens.items()}
-                with torch.inference_mode():
-                    encoded = self.model.encode(pad(rows, tokenizer))
-                    vectors[[start + i for i in indices]] = encoded["sentence_embedding"].cpu().numpy()
-                    encoding = Encoding(tuple(chunk[i] for i in indices), tuple(offsets[i] for i in indices))
-                    for task in wanted:
-                        head = self.model.head(task.key)
-                        for i, answer in zip(indices, head.decode(head(encoded), encoding), strict=True):
-                            answers[start + i][task.name] = answer
+            found, said = self._run(texts[start : start + CHUNK], wanted)
+            vectors[start : start + CHUNK], answers[start : start + CHUNK] = found, said
         return vectors, answers
+
+    def _run(self, texts: Sequence[str], tasks: Sequence[TaskSpec]) -> tuple[np.ndarray, list[dict[str, Answer]]]:
+        """Do so for texts that are tokenised together."""
+        vectors = np.empty((len(texts), self.embedding_size), dtype=np.float32)
+        answers: list[dict[str, Answer]] = [{} for _ in texts]
+        tokens, offsets = self._tokenise(texts, tasks)
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        for indices in by_token_budget(lengths, token_budget(self.model.device)):
+            features = pad({name: [values[i] for i in indices] for name, values in tokens.items()}, self._tokenizer)
+            with torch.inference_mode():
+                encoded = self._fast.encode(features)
+                vectors[indices] = encoded["sentence_embedding"].cpu().numpy()
+                logits = {task: self.model.head(task.key)(encoded) for task in tasks}
+            encoding = Encoding(tuple(texts[i] for i in indices), tuple(offsets[i] for i in indices))
+            for task, values in logits.items():
+                for i, answer in zip(indices, self.model.head(task.key).decode(values, encoding), strict=True):
+                    answers[i][task.name] = answer
+        return vectors, answers
+
+    def _tokenise(self, texts: Sequence[str], tasks: Sequence[TaskSpec]) -> tuple[Tokens, Sequence[Offsets]]:
+        """Tokenise; where the tokens lie in the text is asked, which takes time, only if a task wants to know."""
+        longest = max_length_of(self.model.encoder)
+        if any(task.kind == "token_classification" for task in tasks):
+            return tokenise_with_offsets(texts, self._tokenizer, longest)
+        return tokenise(texts, self._tokenizer, longest), ((),) * len(texts)
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.model.encoder.tokenizer
 
     @property
     def embedding_size(self) -> int:
@@ -106,14 +147,5 @@ class Predictor:
 
     def search(self, query: str, texts: Sequence[str], k: int = 5) -> list[tuple[int, float]]:
         """Return the indices and cosine similarities of the k texts nearest to a query, the nearest first."""
-        if not texts:
-            return []
-        wanted = unit(self.embed([query]))[0]
-        scores = np.concatenate([unit(self.embed(texts[i : i + BLOCK])) @ wanted for i in range(0, len(texts), BLOCK)])
-        order = np.argsort(-scores, kind="stable")[:k]
-        return [(int(index), float(scores[index])) for index in order]
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale each row to length 1; a row of zeros stays zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        indices, cosines = nearest(self.embed([query]), self.embed(texts), k)
+        return list(zip(indices[0].tolist(), cosines[0].tolist(), strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtl.config import RunConfig
-from mtl.data.batching import Tokenised, by_token_budget
+from mtl.data.batching import Tokenised, by_token_budget, token_budget
 from mtl.data.splitting import Examples
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel, embedding_size, token_size
@@ -50,7 +50,7 @@ def evaluation(
     model.eval()
     meter = Meter(model, weights, main, keep=True)
     done = 0
-    for batch in rows.batches(by_token_budget(rows.lengths)):
+    for batch in rows.batches(by_token_budget(rows.lengths, token_budget(model.device))):
         logits = model(batch.features)
         losses = {key: loss.item() for key, loss in model.losses(logits, batch.labels).items()}
         meter.add(batch, logits, losses)
@@ -79,7 +79,7 @@ def embeddings_of(
     found = torch.empty(len(rows), embedding_size(model.encoder))
     vectors: list[Tensor] = [torch.empty(0)] * len(rows)
     done = 0
-    for batch in rows.batches(by_token_budget(rows.lengths)):
+    for batch in rows.batches(by_token_budget(rows.lengths, token_budget(model.device))):
         encoded = model.encode(batch.features)
         found[batch.indices] = encoded["sentence_embedding"].cpu()
         if tokens:

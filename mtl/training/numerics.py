@@ -7,10 +7,7 @@ machine and encoder in the cache folder, so that two runs on one machine compute
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +19,7 @@ from torch.nn import functional as F
 from mtl.config import TrainingConfig
 from mtl.errors import ConfigError
 from mtl.modeling.encoder import max_length_of, transformer_of
+from mtl.modeling.measured import kept_choice, machine_and_encoder
 from mtl.modeling.multitask import MultiTaskModel
 
 MAX_BFLOAT16_ERROR = 1e-3
@@ -109,39 +107,11 @@ def _set_attention(model: MultiTaskModel, attention: str) -> None:
 
 
 def _measured(model: MultiTaskModel, candidates: list[tuple[str, str]], cache_dir: Path | None) -> tuple[str, str]:
-    key = _machine_and_encoder(model, candidates)
+    key = machine_and_encoder(model.encoder, candidates)
     file = cache_dir / "numerics.json" if cache_dir else None
-    known: dict[str, list[str]] = _read(file) if file else {}
-    if known.get(key) not in [list(candidate) for candidate in candidates]:  # not measured yet, or spoilt
-        known[key] = list(_fastest(model, candidates))
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(f".{time.monotonic_ns()}.tmp")
-            temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
-            temporary.replace(file)
-    precision, attention = known[key]
+    known = [list(candidate) for candidate in candidates]
+    precision, attention = kept_choice(file, key, known.__contains__, lambda: _fastest(model, candidates))
     return precision, attention
-
-
-def _read(file: Path) -> dict[str, list[str]]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or spoilt: it is measured again
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _machine_and_encoder(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> str:
-    parts = [
-        platform.node(),
-        platform.processor() or platform.machine(),
-        torch.__version__,
-        str(torch.get_num_threads()),
-        torch.backends.cpu.get_cpu_capability(),
-        transformer_of(model.encoder).config.to_json_string(),
-        repr(candidates),
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _fastest(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> tuple[str, str]:

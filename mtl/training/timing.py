@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from mtl.data.batching import Tokenised, by_token_budget
+from mtl.data.batching import Tokenised, by_token_budget, token_budget
 from mtl.modeling.multitask import MultiTaskModel, embedding_size, token_size
 from mtl.training.evaluation import can_be_kept, embed_once, evaluation, tokenised
 from mtl.training.events import Event, Side
@@ -59,7 +59,11 @@ class LongestBatch:
 
 def longest_batch(run: Setup) -> LongestBatch:
     """Find the largest batch that goes through the encoder: of the steps, or of the one pass that embeds."""
-    order = [draw.rows for draw in run.draws(1, {})] if run.shares else by_token_budget(run.train.lengths)
+    order = (
+        [draw.rows for draw in run.draws(1, {})]
+        if run.shares
+        else by_token_budget(run.train.lengths, token_budget(run.model.device))
+    )
     sizes = [(len(batch), tokens) for batch, tokens in zip(order, _tokens(run.train, order), strict=True)]
     return LongestBatch(*max(sizes, key=math.prod))
 
@@ -149,7 +153,8 @@ def _evaluation_seconds(run: Setup, rows: Tokenised, side: Side) -> float:
 
 def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[Tokenised], Iterable[Event]]) -> float:
     """Go through a few of the batches that all rows make, and return the seconds for all of them."""
-    order = by_token_budget(rows.lengths)
+    budget = token_budget(model.device)
+    order = by_token_budget(rows.lengths, budget)
     whole = order[:-1] if len(order) > EVALUATION_BATCHES else order  # the last may be a small one
     few = [row for number in _spread(len(whole), EVALUATION_BATCHES) for row in whole[number]]
     for _ in range(2):  # the first pass warms up, the second counts
@@ -162,7 +167,9 @@ def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[T
         clock += [time.perf_counter() for _ in go_through(sample)]
     measured: dict[int, list[float]] = defaultdict(list)
     # the rows of whole batches of this order make the same batches again
-    for tokens, (start, end) in zip(_tokens(sample, by_token_budget(sample.lengths)), pairwise(clock), strict=True):
+    for tokens, (start, end) in zip(
+        _tokens(sample, by_token_budget(sample.lengths, budget)), pairwise(clock), strict=True
+    ):
         measured[tokens].append(end - start)
     return _all(measured, _tokens(rows, order))
 

@@ -123,7 +123,7 @@ def test_frozen_another_text_encoder_or_method_is_computed_anew(
     (changed / "model.safetensors").write_bytes(weights)
     embed(["snow", "rain"], str(changed), cache)
     assert len(kept(cache)) == 4
-    monkeypatch.setattr(module, "METHOD", "2")
+    monkeypatch.setattr(module, "METHOD", "another")
     embed(["snow", "rain"], encoder, cache)
     assert len(kept(cache)) == 5
 

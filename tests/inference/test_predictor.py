@@ -17,8 +17,9 @@ from mtl.config_text import override
 from mtl.data.batching import Encoding
 from mtl.data.reading import read_table
 from mtl.errors import CheckpointError, UserError
+from mtl.inference import neighbours
 from mtl.inference import predictor as predictor_module
-from mtl.inference.predictor import Predictor, unit
+from mtl.inference.predictor import Predictor
 from mtl.modeling.heads import EntityPrediction
 from mtl.modeling.multitask import build_model
 from mtl.runs.store import Run, RunStore
@@ -113,13 +114,13 @@ def test_predictor_makes_one_encoder_pass_for_vectors_and_all_tasks(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[int] = []
-    encode = predictor.model.encode
+    encode = predictor._fast.encode
 
     def counted(features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         passes.append(len(features["input_ids"]))
         return encode(features)
 
-    monkeypatch.setattr(predictor.model, "encode", counted)
+    monkeypatch.setattr(predictor._fast, "encode", counted)
     vectors, answers = predictor.run(TEXTS)
     assert sum(passes) == len(TEXTS) == len(vectors) == len(answers)
 
@@ -177,13 +178,9 @@ def test_predictor_search_gives_the_nearest_first(predictor: Predictor, monkeypa
     assert [index for index, _ in found] == np.argsort(-scores, kind="stable")[:4].tolist()
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
     assert len(predictor.search("rain", texts, 99)) == 5
-    monkeypatch.setattr(predictor_module, "BLOCK", 2)
+    monkeypatch.setattr(neighbours, "BLOCK_CELLS", 2)
     blocks = predictor.search("the rain was awful today", texts, 4)
     assert [score for _, score in blocks] == pytest.approx([score for _, score in found], abs=1e-6)
-
-
-def test_predictor_unit_leaves_zeros() -> None:
-    np.testing.assert_allclose(unit(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])
 
 
 def test_predictor_answers_several_threads_alike(predictor: Predictor) -> None:
