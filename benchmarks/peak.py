@@ -53,12 +53,8 @@ class Peak:
         return f"{reached / self.float32:.2f} / {reached / self.bfloat16:.2f}"
 
 
-def measure_peak(seconds: float = LEAST_SECONDS) -> Peak:
-    """Measure the peak of the device that the app would use.
-
-    Args:
-        seconds: For each size and way, at least.
-    """
+def measure_peak() -> Peak:
+    """Measure the peak of the device that the app would use."""
     device = best_device()
     float32 = bfloat16 = 0.0
     with torch.inference_mode():
@@ -67,12 +63,12 @@ def measure_peak(seconds: float = LEAST_SECONDS) -> Peak:
             right = torch.randn(columns, inner, device=device)
             flops = 2 * rows * inner * columns
             exact = F.linear(left, right)
-            float32 = max(float32, flops / _fastest(partial(F.linear, left, right), seconds))
+            float32 = max(float32, flops / _fastest(partial(F.linear, left, right)))
             with _one_dnn():
                 if float((F.linear(left, right) - exact).abs().max() / exact.abs().max()) < MAX_ERROR:
-                    float32 = max(float32, flops / _fastest(partial(F.linear, left, right), seconds))
+                    float32 = max(float32, flops / _fastest(partial(F.linear, left, right)))
             low, weights = left.bfloat16(), right.bfloat16()
-            bfloat16 = max(bfloat16, flops / _fastest(partial(F.linear, low, weights), seconds))
+            bfloat16 = max(bfloat16, flops / _fastest(partial(F.linear, low, weights)))
     return Peak(float32 / 1e9, bfloat16 / 1e9)
 
 
@@ -92,11 +88,11 @@ def _one_dnn() -> Iterator[None]:
         settings.fp32_precision = before
 
 
-def _fastest(product: Callable[[], Tensor], least: float) -> float:
+def _fastest(product: Callable[[], Tensor]) -> float:
     """Return the seconds of the fastest of many products."""
     product()
-    best, end = float("inf"), time.perf_counter() + least
-    while time.perf_counter() < end:
+    best, end = float("inf"), time.perf_counter() + LEAST_SECONDS
+    while best == float("inf") or time.perf_counter() < end:
         start = time.perf_counter()
         found = product()
         if found.device.type == "cuda":

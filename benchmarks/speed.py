@@ -380,8 +380,8 @@ def _flops(model: MultiTaskModel, splits: Splits, kept_layers: int = 0) -> float
 
 
 def _lengths(model: MultiTaskModel, texts: Sequence[str]) -> list[int]:
-    tokens = tokenise(texts, model.encoder.tokenizer, max_length_of(model.encoder))
-    return [len(ids) for ids in tokens["input_ids"]]
+    ids = tokenise(texts, model.encoder.tokenizer, max_length_of(model.encoder))["input_ids"]
+    return [len(one) for one in ids]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from transformers import (
     set_seed,
 )
 
-from mtl.choices import DEFAULT_ENCODER
 from mtl.config import RunConfig, task_specs
 from mtl.data.batching import IGNORE_INDEX, tokenise
 from mtl.data.splitting import Examples
@@ -44,7 +43,7 @@ def trainer_of(
     model's defaults.
 
     Args:
-        config: Resolved.
+        config: Resolved; its encoder is a local folder or the default one.
         rows: All labelled.
         folder: Which the Trainer wants to own; nothing is saved.
         expert: Whether it computes in bfloat16 and groups its batches by length; otherwise all is as by default.
@@ -55,10 +54,11 @@ def trainer_of(
     (task,) = task_specs(config)
     training = config.training
     set_seed(training.seed)  # the fresh head
-    name = str(encoder_folder(DEFAULT_ENCODER))
+    name = str(encoder_folder(config.encoder.name))
     tokenizer = AutoTokenizer.from_pretrained(name)
     model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=len(task.labels))
     model.base_model.requires_grad_(body)
+    longest = max_length_of(load_encoder(config.encoder.name))
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -76,8 +76,8 @@ def trainer_of(
             report_to="none",
             **(EXPERT if expert else {}),
         ),
-        train_dataset=_dataset(rows, task, tokenizer),
-        eval_dataset=_dataset(evaluation, task, tokenizer) if evaluation else None,
+        train_dataset=_dataset(rows, task, tokenizer, longest),
+        eval_dataset=_dataset(evaluation, task, tokenizer, longest) if evaluation else None,
         processing_class=tokenizer,  # so batches are padded to their own longest text
         callbacks=list(callbacks),
     )
@@ -85,8 +85,8 @@ def trainer_of(
     return trainer
 
 
-def _dataset(rows: Examples, task: TaskSpec, tokenizer: Any) -> list[dict[str, Any]]:
-    tokens = tokenise(rows.texts, tokenizer, max_length_of(load_encoder()))
+def _dataset(rows: Examples, task: TaskSpec, tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    tokens = tokenise(rows.texts, tokenizer, longest)
     return [
         {name: values[row] for name, values in tokens.items()} | {"labels": int(label)}
         for row, label in enumerate(targets(rows, task))
