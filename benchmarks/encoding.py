@@ -30,10 +30,11 @@ from sentence_transformers import SentenceTransformer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
+from benchmarks.openvino_peer import with_openvino
 from benchmarks.peak import Peak, forward_flops, measure_peak
 from benchmarks.rounds import Row, as_table, at_least, at_most, given, interleaved, machine, ratio, titled
 from benchmarks.runs import finish, parser, tell
-from mtl.choices import DEFAULT_ENCODER
+from mtl.choices import DEFAULT_ENCODER, Precision
 from mtl.config import RunConfig
 from mtl.data.batching import tokenise
 from mtl.data.columns import find_text_column
@@ -96,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows += encoding_rows(file.name, found, peak, changes)
         rows += heads_rows(file.name, drawn, rounds, options.checkpoint)
         rows.append(sentence_row(file.name, ways, drawn[:sentences], rounds))
-    lines = [*as_table(rows), "", *notes]
-    lines.append(f"{texts:,} texts of each file, {rounds} rounds. Ours chose {chosen.precision}. {machine(peak)}")
+    notes.append(f"{texts:,} texts of each file, {rounds} rounds. Ours chose {chosen.precision}. {machine(peak)}")
+    lines = [*as_table(rows), "", " ".join(notes)]
     names = ", ".join(file.name for file in options.data)
     finish(titled("encoding", f"encoding {names}", words, lines), options.record)
     return int(any("TOO MUCH" in row.difference for row in rows))
@@ -122,7 +123,7 @@ def draw_texts(file: Path, count: int) -> list[str]:
     return [texts[row] for row in chosen]
 
 
-def untrained(precision: str) -> Predictor:
+def untrained(precision: Precision) -> Predictor:
     """Make a predictor of the default encoder as it is before any training, without heads."""
     return Predictor(MultiTaskModel(load_encoder(), {}, ()), RunConfig(), {}, precision=precision)
 
@@ -142,6 +143,9 @@ def their_ways() -> tuple[dict[str, Embed], list[str]]:
     for backend, part in OTHER_BACKENDS.items():
         if importlib.util.find_spec("optimum") and importlib.util.find_spec(f"optimum.{part}"):
             loaded[f"encode, {backend}"] = SentenceTransformer(folder, device=device, backend=backend)  # type: ignore[arg-type]
+        elif backend == "openvino" and importlib.util.find_spec("openvino"):
+            loaded["encode, openvino"] = with_openvino(SentenceTransformer(folder, device="cpu"))
+            notes.append("OpenVINO without optimum (openvino_peer.py).")
         else:
             notes.append(f"sentence-transformers' {backend} backend is not installed, so it was not compared.")
     return {name: partial(_encode, encoder) for name, encoder in loaded.items()}, notes

@@ -138,6 +138,19 @@ def test_encoding_is_true_to_sentence_transformers(
     assert str(tmp_path) not in out
 
 
+def test_openvino_computes_what_pytorch_computes(tiny_encoder_folder: Path) -> None:
+    pytest.importorskip("openvino", reason="a peer of the benchmarks that nothing requires")
+    from sentence_transformers import SentenceTransformer
+
+    from benchmarks.encoding import error
+    from benchmarks.openvino_peer import with_openvino
+
+    texts = ["rain", "the team was great today", "the soup was awful and the people were happy with it all week long"]
+    expected = SentenceTransformer(str(tiny_encoder_folder), device="cpu").encode(texts)
+    found = with_openvino(SentenceTransformer(str(tiny_encoder_folder), device="cpu")).encode(texts)
+    assert error(found, expected) < 1e-3  # it may compute in bfloat16
+
+
 def test_an_error_that_is_too_large_is_seen() -> None:
     from benchmarks.encoding import difference, error
 
