@@ -13,8 +13,8 @@ from mtl.ui.page import Page
 GUIDE = Path(__file__).resolve().parents[3] / "GUIDE.md"
 # what is of the server's own concern, and its folders
 NOT_SHOWN = {
-    "profile", "public", "runs_dir", "cache_dir", "max_cache_bytes", "log_json", "standby", "max_sessions",
-    "trusted_proxies",
+    "profile", "public", "runs_dir", "cache_dir", "max_cache_bytes", "log_json", "precision", "standby",
+    "max_sessions", "trusted_proxies",
 }  # fmt: skip
 PROFILES = {
     "local": "This page is a person's own: whoever opens it sees all runs of this machine.",
