@@ -128,20 +128,31 @@ def split_rows(
         DataError: No row has a text and a label.
     """
     groups = group_rows(texts) if groups is None else groups
-    members: dict[int, list[int]] = defaultdict(list)
-    columns, kinds = list(cells.values()), list((entity_types or {}).values())
-    for row, text in enumerate(texts):
-        labelled = any(not is_missing(column[row]) for column in columns) or any(k[row] is not None for k in kinds)
-        if labelled and not is_missing(text):
-            members[groups[row]].append(row)
+    members = _usable(texts, cells, entity_types or {}, groups)
     if not members:
         raise DataError("No row has both a text and a label.")
-    fixed, open_groups, fractions = _keep_given(list(members.values()), given, fractions)
+    fixed, open_groups, fractions = _keep_given(members, given, fractions)
     tags = _tags(open_groups, cells, entity_types or {})
     sides = _deal(open_groups, tags, fractions, random.Random(seed))
     for rows, side in zip(open_groups, sides, strict=True):
         fixed[side].extend(rows)
     return Split(*(tuple(sorted(rows)) for rows in fixed))
+
+
+def _usable(
+    texts: Sequence[str],
+    cells: Mapping[str, Sequence[str]],
+    entity_types: Mapping[str, Sequence[Labels]],
+    groups: Sequence[int],
+) -> list[list[int]]:
+    """List the rows of each group that have a text, and a label or an annotation."""
+    members: dict[int, list[int]] = defaultdict(list)
+    columns, kinds = list(cells.values()), list(entity_types.values())
+    for row, text in enumerate(texts):
+        labelled = any(not is_missing(column[row]) for column in columns) or any(k[row] is not None for k in kinds)
+        if labelled and not is_missing(text):
+            members[groups[row]].append(row)
+    return list(members.values())
 
 
 def _keep_given(
