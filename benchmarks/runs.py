@@ -175,7 +175,7 @@ def sts_spearman(model: MultiTaskModel, file: Path) -> float:
             try:
                 next(steps)
             except StopIteration as end:
-                sides.append(unit(end.value[0].numpy()))
+                sides.append(unit(end.value.numpy()))
                 break
     scores = [float(cell) for cell in table.columns["score"]]
     return float(spearmanr((sides[0] * sides[1]).sum(axis=1), scores).statistic)

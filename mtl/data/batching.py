@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mtl.data.entities import Span, spans_or_none
+from mtl.data.token_store import TokenStore
 from mtl.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Batch:
     """What one step needs.
 
     Attributes:
-        features: The encoder's inputs, shape (B, T) each; or what it gave before: `sentence_embedding`, shape (B, D),
-            and, if a head reads them, `token_embeddings`, shape (B, T, D).
+        features: The encoder's inputs, shape (B, T) each, with what its lowest layers gave before, `below`, shape
+            (B, T, D), if they do not learn; or what all of it gave before: `sentence_embedding`, shape (B, D), and, if
+            a head reads them, `token_embeddings`, shape (B, T, D).
         labels: Task key -> class indices, `IGNORE_INDEX` where there is nothing to learn. Shape: (B,) or (B, T)
         indices: Position of each text among the examples.
         encoding: The texts, and where their tokens are in them.
@@ -83,7 +85,8 @@ class Tokenised:
     Attributes:
         lengths: Tokens of each text.
         embeddings: Set when nothing in the encoder learns: batches then hold these instead of tokens. Shape: (N, D).
-        token_embeddings: Likewise, one (T, D) for each text; set only if a head reads them.
+        token_embeddings: Likewise; set only if a head reads them.
+        below: Set when the lowest layers do not learn: what they give.
         labels: Task key -> targets. Shape: (N,), or one (T,) for each text.
     """
 
@@ -99,7 +102,8 @@ class Tokenised:
         self._tokens, offsets = tokenise_with_offsets(examples.texts, tokenizer, max_length)
         self.encoding = Encoding(tuple(examples.texts), offsets)
         self.embeddings: Tensor | None = None
-        self.token_embeddings: list[Tensor] | None = None
+        self.token_embeddings: TokenStore | None = None
+        self.below: TokenStore | None = None
         self.lengths = [len(ids) for ids in self._tokens["input_ids"]]
         self.labels = {key: head.encode(examples.cells[name], self.encoding) for key, (name, head) in heads.items()}
         self._spans = {
@@ -128,10 +132,11 @@ class Tokenised:
 
     def _features(self, chosen: list[int]) -> dict[str, Tensor]:
         if self.embeddings is None:
-            return pad({name: [rows[i] for i in chosen] for name, rows in self._tokens.items()}, self._tokenizer)
+            found = pad({name: [rows[i] for i in chosen] for name, rows in self._tokens.items()}, self._tokenizer)
+            return found if self.below is None else {**found, "below": self.below.take(chosen)}
         found = {"sentence_embedding": self.embeddings[chosen]}
         if self.token_embeddings is not None:
-            found["token_embeddings"] = pad_sequence([self.token_embeddings[i] for i in chosen], batch_first=True)
+            found["token_embeddings"] = self.token_embeddings.take(chosen)
         return found
 
     def batches(self, order: Sequence[Sequence[int]]) -> Iterator[Batch]:

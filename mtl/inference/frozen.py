@@ -20,9 +20,9 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from mtl.data.batching import by_token_budget, pad, token_budget, tokenise
-from mtl.inference.ways import fastest
 from mtl.modeling.encoder import encoder_folder, file_sha256, load_encoder, max_length_of
 from mtl.modeling.multitask import MultiTaskModel, embedding_size
+from mtl.modeling.ways import fastest
 from mtl.runs.files import atomic_file
 from mtl.settings import settings
 from mtl.training.numerics import best_device

@@ -18,9 +18,9 @@ from mtl.data.batching import Encoding, Offsets, by_token_budget, pad, token_bud
 from mtl.errors import CheckpointError, UserError
 from mtl.inference.answers import Answer
 from mtl.inference.neighbours import nearest, unit
-from mtl.inference.ways import fastest
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.ways import fastest
 from mtl.runs.checkpoint import load_checkpoint
 from mtl.runs.store import open_run
 from mtl.settings import settings
@@ -43,7 +43,7 @@ class Predictor:
 
     Attributes:
         model: With the checkpoint's own weights.
-        way: How it computes, one of `mtl.inference.ways.WAYS`.
+        way: How it computes, one of `mtl.modeling.ways.WAYS`.
     """
 
     def __init__(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -11,8 +13,9 @@ from torch import Tensor, nn
 
 from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import IGNORE_INDEX
-from mtl.modeling.encoder import load_encoder
+from mtl.modeling.encoder import load_encoder, transformer_of
 from mtl.modeling.heads import HEADS, Head
+from mtl.modeling.layers import Below, beginning_above, find_embeddings_and_layers, output_below
 from mtl.tasks import TaskSpec
 
 
@@ -26,6 +29,7 @@ class MultiTaskModel(nn.Module):
 
     Attributes:
         precision: The type the Transformer computes in; weights, pooling and heads are always float32.
+        below: The lowest layers, if what they give is known before for the rows that are computed.
         changed: Parts whose weights are not, or not for long, those of the base encoder: they learn in this run, or
             did in an earlier one.
     """
@@ -36,6 +40,7 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict(heads)
         self.tasks = tuple(tasks)
         self.precision = torch.float32
+        self.below: Below | None = None
         self.changed: frozenset[str] = frozenset()
 
     @property
@@ -56,22 +61,41 @@ class MultiTaskModel(nn.Module):
         """Run the encoder once.
 
         Args:
-            features: `input_ids`, `attention_mask` … Shape: each (B, T). With a `sentence_embedding` that was computed
-                before, shape (B, D), and the token vectors if a head reads them, there is nothing left to run.
+            features: `input_ids`, `attention_mask` … Shape: each (B, T). With `below`, shape (B, T, D), only the layers
+                above these run. With a `sentence_embedding` that was computed before, shape (B, D), and the token
+                vectors if a head reads them, there is nothing left to run.
 
         Returns:
-            The features with `token_embeddings`, shape (B, T, D), and `sentence_embedding`, shape (B, D), added.
+            The features, without `below`, and with `token_embeddings`, shape (B, T, D), and `sentence_embedding`, shape
+            (B, D).
         """
         features = {name: value.to(self.device, non_blocking=True) for name, value in features.items()}
         if "sentence_embedding" in features:
             return features
         transformer, *rest = self.encoder
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with self._above(features.pop("below", None)), self._autocast():
             features = transformer(features)
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in rest:
             features = module(features)
         return features
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def _above(self, vectors: Tensor | None) -> AbstractContextManager[None]:
+        if vectors is None or self.below is None:
+            return nullcontext()
+        return beginning_above(self.layers, self.below, vectors.float())
+
+    @cached_property
+    def layers(self) -> list[nn.Module]:
+        """The layers of the Transformer, bottom first."""
+        return list(find_embeddings_and_layers(transformer_of(self.encoder))[1])
+
+    def output_below(self, features: dict[str, Tensor], count: int) -> tuple[Tensor, bool]:
+        """Run the lowest `count` layers; see `mtl.modeling.layers.output_below`."""
+        return output_below(self.layers, count, lambda: self.encode(features))
 
     def forward(self, features: dict[str, Tensor], tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Compute the logits of any subset of tasks from one encoder pass.

@@ -18,8 +18,9 @@ from sentence_transformers.sentence_transformer.modules.layer_norm import LayerN
 from torch import nn
 
 from mtl.config import PhaseConfig, RunConfig, TaskConfig, task_specs
-from mtl.errors import CheckpointError, ConfigError
+from mtl.errors import ConfigError
 from mtl.modeling.encoder import after_transformer, transformer_of
+from mtl.modeling.layers import find_embeddings_and_layers
 from mtl.modeling.multitask import MultiTaskModel, build_head
 from mtl.modeling.pooling import AttentionPooling
 from mtl.tasks import TaskSpec
@@ -54,7 +55,7 @@ def encoder_components(encoder: SentenceTransformer) -> dict[str, nn.Module]:
         CheckpointError: The encoder has no stack of layers.
     """
     transformer = transformer_of(encoder)
-    embeddings, layers = _find_embeddings_and_layers(transformer)
+    embeddings, layers = find_embeddings_and_layers(transformer)
     parts: dict[str, nn.Module] = {"embeddings": embeddings}
     parts |= {f"layer.{number}": layer for number, layer in enumerate(layers)}
     named = {id(parameter) for part in parts.values() for parameter in part.parameters()}
@@ -74,19 +75,6 @@ def components(model: MultiTaskModel) -> dict[str, nn.Module]:
     """Name the parts of a model, bottom first, heads last. Every trainable weight belongs to exactly one part."""
     heads = {f"head.{key}": head for key, head in model.heads.items()}
     return encoder_components(model.encoder) | heads
-
-
-def _find_embeddings_and_layers(transformer: Any) -> tuple[nn.Module, nn.ModuleList]:
-    """Find the stack of layers (the module list with the most weights) and the part that holds the word embeddings."""
-    stacks = [module for module in transformer.modules() if isinstance(module, nn.ModuleList) and len(module)]
-    if not stacks:
-        raise CheckpointError("The encoder has no stack of layers, so its parts cannot be named.")
-    layers = max(stacks, key=lambda stack: sum(parameter.numel() for parameter in stack.parameters()))
-    words = transformer.get_input_embeddings()
-    part: nn.Module = transformer
-    while layers in list(part.modules()):
-        part = next(child for child in part.children() if words in list(child.modules()))
-    return part, layers
 
 
 def resolve_freeze(names: Iterable[str], freeze: Sequence[str], tasks: Sequence[TaskSpec]) -> frozenset[str]:
@@ -214,6 +202,14 @@ def let_learn(model: MultiTaskModel, groups: Sequence[ParameterGroup], learning:
     for group in groups:
         for parameter in group.parameters:
             parameter.requires_grad_(group.component in names)
+
+
+def frozen_layers(model: MultiTaskModel, learning: Iterable[str]) -> int:
+    """Count the lowest layers that do not learn, nor what is below them; 0 if the embeddings do."""
+    names, layers = set(learning), [name for name in components(model) if name.startswith("layer.")]
+    if names & {"embeddings", "other"}:  # what belongs to no layer may be anywhere
+        return 0
+    return next((depth for depth, name in enumerate(layers) if name in names), len(layers))
 
 
 def planned_sizes(encoder: SentenceTransformer, config: RunConfig) -> dict[str, int]:

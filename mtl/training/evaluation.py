@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 import torch
 from torch import Tensor
@@ -11,11 +11,9 @@ from mtl.config import RunConfig
 from mtl.data.batching import Tokenised, by_token_budget, token_budget
 from mtl.data.splitting import Examples
 from mtl.modeling.encoder import max_length_of
-from mtl.modeling.multitask import MultiTaskModel, embedding_size, token_size
+from mtl.modeling.multitask import MultiTaskModel, embedding_size
 from mtl.training.events import EvaluationStep, Event, Side
 from mtl.training.metrics import Evaluation, Meter, main_scores
-
-MOST_TOKEN_BYTES = 1_000_000_000  # of token vectors that are kept for the heads; beyond it the encoder runs each epoch
 
 
 def evaluate(model: MultiTaskModel, examples: Examples, config: RunConfig | None = None) -> Evaluation | None:
@@ -60,9 +58,7 @@ def evaluation(
 
 
 @torch.no_grad()
-def embeddings_of(
-    model: MultiTaskModel, rows: Tokenised, *, tokens: bool = False
-) -> Generator[Event, None, tuple[Tensor, list[Tensor] | None]]:
+def embeddings_of(model: MultiTaskModel, rows: Tokenised) -> Generator[Event, None, Tensor]:
     """Embed all rows by the model as it is.
 
     The batches are in order of length, whatever the seed, so two runs compute the same bits.
@@ -70,38 +66,18 @@ def embeddings_of(
     Args:
         model: Switched to evaluation mode.
         rows: N texts.
-        tokens: Whether the vectors of single tokens are wanted too.
 
     Returns:
-        The embeddings, shape (N, D), and the token vectors, one (T, D) for each text, or None.
+        The embeddings. Shape: (N, D).
     """
     model.eval()
     found = torch.empty(len(rows), embedding_size(model.encoder))
-    vectors: list[Tensor] = [torch.empty(0)] * len(rows)
     done = 0
     for batch in rows.batches(by_token_budget(rows.lengths, token_budget(model.device))):
-        encoded = model.encode(batch.features)
-        found[batch.indices] = encoded["sentence_embedding"].cpu()
-        if tokens:
-            for place, index in enumerate(batch.indices):
-                vectors[index] = encoded["token_embeddings"][place, : rows.lengths[index]].cpu().clone()
+        found[batch.indices] = model.encode(batch.features)["sentence_embedding"].cpu()
         done += len(batch.indices)
         yield EvaluationStep("embedding", done, len(rows))
-    return found, vectors if tokens else None
-
-
-def can_be_kept(model: MultiTaskModel, rows: Tokenised) -> bool:
-    """Say whether what the encoder says of the rows fits into memory: the vectors of single tokens may not."""
-    return not model.reads_tokens or 4 * token_size(model.encoder) * sum(rows.lengths) <= MOST_TOKEN_BYTES
-
-
-def embed_once(model: MultiTaskModel, rows: Tokenised) -> Iterator[Event]:
-    """Let the rows keep what the encoder says of them: nothing in it learns, so every epoch would repeat it.
-
-    What does not fit into memory is not kept; the encoder then runs in every epoch.
-    """
-    if can_be_kept(model, rows):
-        rows.embeddings, rows.token_embeddings = yield from embeddings_of(model, rows, tokens=model.reads_tokens)
+    return found
 
 
 def tokenised(model: MultiTaskModel, examples: Examples) -> Tokenised:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from mtl.config import RunConfig
@@ -65,10 +64,11 @@ def train(
         course.resume(resume)
     try:
         while (epoch := course.epoch) is not None:
+            yield from run.keep_frozen(epoch)
             for step, draw in enumerate(course.enter(epoch), start=course.step + 1):
                 yield course.passed(take_step(run, run.batch(draw), course.meter, step, epoch))
             trained = course.meter.evaluation()
-            scored = yield from evaluation(model, run.validation, run.loss_weights, run.main, "validation")
+            scored = yield from evaluation(run.scorer(), run.validation, run.loss_weights, run.main, "validation")
             _check_finite(run, scored, course.step)
             health = run.anchors.look(model) if run.anchors else None
             choice = course.choose(scored, epoch, run.end_epoch(epoch, trained, scored))
@@ -87,10 +87,10 @@ def train(
             )
 
         restore(model, course.best)
-        model.precision = torch.float32  # scored as the predictor will compute
-        validation = yield from evaluation(model, run.validation, run.loss_weights, run.main, "validation")
+        predictor = run.predictor()
+        validation = yield from evaluation(predictor, run.validation, run.loss_weights, run.main, "validation")
         temperatures = calibrate(model, validation)
-        test = yield from evaluation(model, run.test, run.loss_weights, run.main, "test")
+        test = yield from evaluation(predictor, run.test, run.loss_weights, run.main, "test")
         _check_finite(run, test, course.step)
     except Diverged as error:
         restore(model, course.best)

@@ -18,9 +18,11 @@ from torch.nn import functional as F
 
 from mtl.config import TrainingConfig
 from mtl.errors import ConfigError
+from mtl.modeling.dropout import quicken_dropout
 from mtl.modeling.encoder import max_length_of, transformer_of
 from mtl.modeling.measured import kept_choice, machine_and_encoder
 from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.ways import PLAIN, fastest
 
 MAX_BFLOAT16_ERROR = 1e-3
 PROBE_TEXTS, PROBE_TOKENS, PROBE_REPEATS = 16, 48, 3
@@ -29,12 +31,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Numerics:
-    """The settled choice; `threads` says how many the sums were divided over."""
+    """The settled choice.
+
+    Attributes:
+        device: Where the weights are.
+        precision: What a training step multiplies in; weights, sums and losses are float32.
+        attention: The implementation of it in a training step.
+        threads: How many the sums were divided over.
+        encoding: How passes compute that teach nothing, one of `mtl.modeling.ways.WAYS`.
+    """
 
     device: str
     precision: str
     attention: str
     threads: int
+    encoding: str = PLAIN
 
     def as_text(self) -> dict[str, str]:
         """Return it as plain text, for the record."""
@@ -43,7 +54,8 @@ class Numerics:
 
 def from_text(text: Mapping[str, str]) -> Numerics:
     """Read what `Numerics.as_text` wrote."""
-    return Numerics(text["device"], text["precision"], text["attention"], int(text["threads"]))
+    encoding = text.get("encoding", PLAIN)  # runs of before computed so
+    return Numerics(text["device"], text["precision"], text["attention"], int(text["threads"]), encoding)
 
 
 def settle(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | None = None) -> Numerics:
@@ -61,14 +73,28 @@ def settle(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | No
     if device != "cpu":
         bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported()
         precision = training.precision if training.precision != "auto" else "bfloat16" if bfloat16 else "float32"
-        return apply(model, Numerics(device, precision, attentions[-1], torch.get_num_threads()))
+        found = Numerics(device, precision, attentions[-1], torch.get_num_threads(), precision)
+        return apply(model, found)
     candidates = [(precision, attention) for precision in precisions for attention in attentions]
     best = candidates[0] if len(candidates) == 1 else _measured(model, candidates, cache_dir)
-    return apply(model, Numerics(device, *best, torch.get_num_threads()))
+    encoding = _encoding(model, training, cache_dir)
+    return apply(model, Numerics(device, *best, torch.get_num_threads(), encoding))
+
+
+def _encoding(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | None) -> str:
+    """Choose how passes compute that teach nothing: as `training.precision` says, or else by measurement."""
+    if training.precision != "auto":
+        return training.precision
+    was_training = model.training
+    way, _ = fastest(model.eval(), "auto", cache_dir)
+    model.train(was_training)
+    return way
 
 
 def apply(model: MultiTaskModel, numerics: Numerics) -> Numerics:
     """Switch a model to settled numerics."""
+    if numerics.device == "cpu":
+        quicken_dropout(model)
     _set_attention(model, numerics.attention)
     model.precision = DTYPES[numerics.precision]
     return numerics

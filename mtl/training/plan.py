@@ -71,6 +71,11 @@ class RatePlan:
         """Return the number of an epoch's phase, 1 for the first."""
         return next(n for n, phase in enumerate(self.phases, start=1) if epoch <= phase.last_epoch)
 
+    def phase_length(self, epoch: int) -> int:
+        """Return how many epochs an epoch's phase has."""
+        phase = self.phases[self.phase(epoch) - 1]
+        return phase.last_epoch - phase.first_epoch + 1
+
     def learning(self, epoch: int) -> frozenset[str]:
         """Name the parts that learn in an epoch."""
         return frozenset(self.phases[self.phase(epoch) - 1].peaks)

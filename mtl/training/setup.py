@@ -14,12 +14,22 @@ from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import IGNORE_INDEX, Batch, Tokenised
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.ways import computing, true_to
 from mtl.tasks import TaskSpec
-from mtl.training.components import components, freeze_warnings, let_learn, parameter_groups, part_sizes, snapshot
+from mtl.training.boundary import embed_once, keep_below, lowest
+from mtl.training.components import (
+    components,
+    freeze_warnings,
+    frozen_layers,
+    let_learn,
+    parameter_groups,
+    part_sizes,
+    snapshot,
+)
 from mtl.training.conflict import Conflict, interval, is_look, measure
 from mtl.training.curriculum import row_difficulty
 from mtl.training.drift import Anchors, closeness_loss
-from mtl.training.evaluation import embed_once, embeddings_of, tokenised
+from mtl.training.evaluation import embeddings_of, tokenised
 from mtl.training.events import Event, RunBegin
 from mtl.training.metrics import Evaluation, main_scores
 from mtl.training.numerics import Numerics, again, settle
@@ -83,6 +93,8 @@ class Setup:
         self.parts = 1  # of a batch, when the memory is not enough for all of it
         self.anchors: Anchors | None = None
         self.start: Tensor | None = None
+        self.folder = None if cache_dir is None else cache_dir / "frozen"
+        self._kept_phase = 0  # of the plan, for which the rows keep what does not change
         for task in self.tasks:
             self.model.head(task.key).weigh_classes(_flat(self.train.labels[task.key]))
         model.changed |= self.plan.ever_learning
@@ -135,23 +147,63 @@ class Setup:
 
     def prepare_rows(self) -> Iterator[Event]:
         """Compute, once, what the encoder says of the rows before it learns, as far as the run needs it."""
-        if not self.shares:
-            yield from embed_once(self.model, self.train)
-            yield from embed_once(self.model, self.validation)
+        if self.shares:
+            self.anchors = Anchors(self.model, self.train.examples.texts, seed=self.seed)
+            if self.needs_start:
+                self.start = yield from embeddings_of(self.scorer(), self.train)
             return
-        self.anchors = Anchors(self.model, self.train.examples.texts, seed=self.seed)
+        yield from self.keep_frozen(1)
         if self.needs_start:
-            self.start, _ = yield from embeddings_of(self.model, self.train)
+            self.start = self.train.embeddings
+            if self.start is None:  # they were too many to be kept
+                self.start = yield from embeddings_of(self.scorer(), self.train)
+
+    def keep_frozen(self, epoch: int) -> Iterator[Event]:
+        """When a phase of the plan begins, let the rows keep what the parts give that do not learn in it.
+
+        It depends on the weights alone, so a run that goes on within a phase computes the same again.
+        """
+        if (phase := self.plan.phase(epoch)) == self._kept_phase:
+            return
+        self._kept_phase, self.model.below = phase, None
+        for rows in (self.train, self.validation):
+            rows.embeddings = rows.token_embeddings = rows.below = None
+        frozen, scorer = self.frozen_layers(epoch), self.scorer()
+        if frozen is None:
+            for rows in (self.train, self.validation):
+                yield from embed_once(scorer, rows, self.folder)
+        elif below := lowest(scorer, frozen):
+            for rows in (self.train, self.validation):
+                yield from keep_below(scorer, rows, frozen, self.model.precision, self.folder)
+            self.model.below = below
+
+    def frozen_layers(self, epoch: int) -> int | None:
+        """Count the lowest layers whose output is worth keeping in an epoch's phase; None: that of all the encoder."""
+        learning = self._shared_names(self.plan.learning(epoch))
+        if not learning:
+            return None
+        # what is computed for a single epoch would have been computed in it
+        return frozen_layers(self.model, learning) if self.plan.phase_length(epoch) > 1 else 0
+
+    def scorer(self) -> MultiTaskModel:
+        """Return the model as it computes what teaches nothing: with its weights of now, faster than a step would."""
+        self.model.eval()
+        return computing(self.model, self.numerics.encoding)
+
+    def predictor(self) -> MultiTaskModel:
+        """Return the model as a checkpoint of it will compute: likewise, if that is true to float32."""
+        self.model.eval()
+        self.model.precision = torch.float32
+        return true_to(self.model, self.numerics.encoding)
 
     def order_rows(self) -> None:
         """Order the rows by difficulty if there is a curriculum; `prepare_rows` came before."""
         if self.training.curriculum:
-            start = self.start if self.start is not None else self.train.embeddings
-            assert start is not None
+            assert self.start is not None
             classes = {
                 task.key: classes_of(self.train, task.key) for task in self.tasks if task.kind == "classification"
             }
-            self.sampler = self._sampler(row_difficulty(start.numpy(), classes, seed=self.seed))
+            self.sampler = self._sampler(row_difficulty(self.start.numpy(), classes, seed=self.seed))
 
     def end_epoch(self, epoch: int, trained: Evaluation, scored: Evaluation | None) -> dict[str, float]:
         """Tell the weighting how an epoch went, and return the main scores by task key, for the sampler."""

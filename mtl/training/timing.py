@@ -8,14 +8,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
 from mtl.data.batching import Tokenised, by_token_budget, token_budget
+from mtl.data.token_store import TokenStore
 from mtl.modeling.multitask import MultiTaskModel, embedding_size, token_size
-from mtl.training.evaluation import can_be_kept, embed_once, evaluation, tokenised
+from mtl.training.boundary import (
+    can_embed_once,
+    can_keep_below,
+    embed_once,
+    keep_below,
+    lowest,
+    store_for,
+)
+from mtl.training.evaluation import evaluation, tokenised
 from mtl.training.events import Event, Side
 from mtl.training.loop import take_step
 from mtl.training.metrics import Meter
@@ -78,7 +88,6 @@ def measure(run: Setup) -> Seconds:
     torch.manual_seed(run.seed)
     step = _step_seconds(run)
     validation = _evaluation_seconds(run, run.validation, "validation")
-    run.model.precision = torch.float32
     test = _evaluation_seconds(run, run.test, "test")
     whole = embedding + (run.epochs + 1) * validation + run.steps * step + test
     return Seconds(step, validation, test, embedding, whole)
@@ -86,12 +95,16 @@ def measure(run: Setup) -> Seconds:
 
 def _before(run: Setup) -> float:
     """Return the seconds of what is computed once, before the first step; the run gets stand-ins for it."""
-    if not run.shares:
-        return _embed(run.model, run.train) + _embed(run.model, run.validation)
-    if not run.needs_start:
-        return 0.0
-    seconds = _few_batches(run.model, run.train, lambda sample: embed_once(run.model, sample))
-    run.start = _stand_ins(run.model, len(run.train))
+    frozen, seconds = run.frozen_layers(1), 0.0
+    if run.needs_start and run.shares:
+        seconds += _few_batches(run.scorer(), run.train, lambda sample: embed_once(run.scorer(), sample))
+        run.start = _stand_ins(run.model, len(run.train))
+    if frozen is None:
+        return seconds + _embed(run, run.train) + _embed(run, run.validation)
+    scorer = run.scorer()
+    if below := lowest(scorer, frozen):
+        seconds += sum(_keep_below(run, scorer, rows, frozen) for rows in (run.train, run.validation))
+        run.model.below = below
     return seconds
 
 
@@ -132,23 +145,42 @@ def _step_seconds(run: Setup) -> float:
     return _all(measured, tokens) / len(order)
 
 
-def _embed(model: MultiTaskModel, rows: Tokenised) -> float:
+def _embed(run: Setup, rows: Tokenised) -> float:
     """Return the seconds of embedding all rows, from those of a few batches; the rows get stand-ins for embeddings."""
-    if not len(rows) or not can_be_kept(model, rows):
+    if not len(rows) or not can_embed_once(run.model, rows, run.folder):
         return 0.0
-    seconds = _few_batches(model, rows, lambda sample: embed_once(model, sample))
-    rows.embeddings = _stand_ins(model, len(rows))
-    if model.reads_tokens:
-        width = token_size(model.encoder)
-        rows.token_embeddings = [torch.full((length, width), width**-0.5) for length in rows.lengths]
+    scorer = run.scorer()
+    seconds = _few_batches(scorer, rows, lambda sample: embed_once(scorer, sample))
+    rows.embeddings = _stand_ins(run.model, len(rows))
+    if run.model.reads_tokens:
+        rows.token_embeddings = _filled(rows, run.model, torch.float32, run.folder)
     return seconds
+
+
+def _keep_below(run: Setup, scorer: MultiTaskModel, rows: Tokenised, count: int) -> float:
+    """Do so for what the lowest layers give."""
+    dtype = run.model.precision
+    if not len(rows) or not can_keep_below(run.model, rows, dtype, run.folder):
+        return 0.0
+    seconds = _few_batches(scorer, rows, lambda sample: keep_below(scorer, sample, count, dtype))
+    rows.below = _filled(rows, run.model, dtype, run.folder)
+    return seconds
+
+
+def _filled(rows: Tokenised, model: MultiTaskModel, dtype: torch.dtype, folder: Path | None) -> TokenStore:
+    store = store_for(rows, model, dtype, folder)
+    for index, length in enumerate(rows.lengths):
+        width = token_size(model.encoder)
+        store.put(index, torch.full((length, width), width**-0.5, dtype=dtype))
+    return store
 
 
 def _evaluation_seconds(run: Setup, rows: Tokenised, side: Side) -> float:
     """Return the seconds of scoring all rows, from those of a few batches."""
     if not len(rows):
         return 0.0
-    return _few_batches(run.model, rows, lambda sample: evaluation(run.model, sample, run.loss_weights, run.main, side))
+    scorer = run.scorer()
+    return _few_batches(scorer, rows, lambda sample: evaluation(scorer, sample, run.loss_weights, run.main, side))
 
 
 def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[Tokenised], Iterable[Event]]) -> float:
@@ -161,8 +193,9 @@ def _few_batches(model: MultiTaskModel, rows: Tokenised, go_through: Callable[[T
         sample = tokenised(model, rows.examples.take(few))
         if rows.embeddings is not None:
             sample.embeddings = rows.embeddings[few]
-        if rows.token_embeddings is not None:
-            sample.token_embeddings = [rows.token_embeddings[row] for row in few]
+        for name in ("token_embeddings", "below"):
+            if (store := getattr(rows, name)) is not None:
+                setattr(sample, name, store.some(few))
         clock = [time.perf_counter()]
         clock += [time.perf_counter() for _ in go_through(sample)]
     measured: dict[int, list[float]] = defaultdict(list)

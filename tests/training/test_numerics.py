@@ -9,9 +9,10 @@ import torch
 from mtl.config import RunConfig, TrainingConfig
 from mtl.data.splitting import Splits
 from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.ways import WAYS
 from mtl.training import numerics
 from mtl.training.evaluation import tokenised
-from mtl.training.numerics import settle
+from mtl.training.numerics import from_text, settle
 
 AUTO = TrainingConfig(device="cpu")
 Candidates = list[tuple[str, str]]
@@ -68,7 +69,7 @@ def test_numerics_are_kept_in_the_cache_folder_and_read_again(
     assert settle(tiny_model, AUTO, cache) == first
     assert tiny_model.precision == torch.bfloat16
     assert len(measured) == 1
-    assert [path.name for path in cache.iterdir()] == ["numerics.json"]
+    assert sorted(path.name for path in cache.iterdir()) == ["encoding.json", "numerics.json"]
 
 
 def test_numerics_of_another_encoder_are_measured_apart(
@@ -137,10 +138,11 @@ def test_numerics_take_the_faster_attention(tiny_model: MultiTaskModel, monkeypa
 
 
 def test_numerics_attention_is_a_matter_of_speed_only(tiny_model: MultiTaskModel, tiny_splits: Splits) -> None:
-    model, batch = tiny_model.eval(), tokenised(tiny_model, tiny_splits.train).batch(range(8))
+    model, batch = tiny_model, tokenised(tiny_model, tiny_splits.train).batch(range(8))
     found = {}
     for attention in ("eager", "sdpa"):
         settle(model, fixed(attention=attention))
+        model.eval()  # after it: what was put in place of dropout is a part of training
         found[attention] = model(batch.features)["topic"]
     torch.testing.assert_close(found["eager"], found["sdpa"], atol=1e-5, rtol=1e-4)
 
@@ -151,6 +153,7 @@ def test_numerics_are_written_as_text(tiny_model: MultiTaskModel) -> None:
         "precision": "float32",
         "attention": "eager",
         "threads": str(torch.get_num_threads()),
+        "encoding": "float32",
         "torch": torch.__version__,
     }
 
@@ -173,3 +176,13 @@ def test_numerics_on_cuda_need_no_measurement(tiny_model: MultiTaskModel, measur
     assert found.device == "cuda"
     assert tiny_model.device.type == "cuda"
     assert measured == []
+
+
+def test_numerics_of_passes_that_teach_nothing_are_settled_too(tiny_model: MultiTaskModel, tmp_path: Path) -> None:
+    assert settle(tiny_model, fixed("bfloat16")).encoding == "bfloat16"
+    found = settle(tiny_model, AUTO, tmp_path)
+    assert found.encoding in WAYS["auto"]
+    assert settle(tiny_model, AUTO, tmp_path) == found
+    assert from_text(found.as_text()) == found
+    before = {name: value for name, value in found.as_text().items() if name != "encoding"}
+    assert from_text(before).encoding == "float32", "as it was when runs did not say"

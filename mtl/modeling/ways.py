@@ -108,8 +108,19 @@ def computing(model: MultiTaskModel, way: str) -> MultiTaskModel:
     encoder = SentenceTransformer(modules=[other, *rest], device=str(model.device))
     encoder.model_card_data.model = None  # as `load_encoder` does: no circle
     precision, *packed = way.split()
-    _replace(transformer_of(encoder), getattr(torch, precision), packed=bool(packed))
-    return MultiTaskModel(encoder, dict(model.heads.items()), model.tasks).eval()  # type: ignore[arg-type]
+    dtype: torch.dtype = getattr(torch, precision)
+    _replace(transformer_of(encoder), dtype, packed=bool(packed))
+    if getattr(transformer_of(encoder), "_supports_sdpa", False):  # the faster one without a backward pass
+        transformer_of(encoder).set_attn_implementation("sdpa")
+    made = MultiTaskModel(encoder, dict(model.heads.items()), model.tasks).eval()  # type: ignore[arg-type]
+    made.below, made.precision = model.below, dtype  # for what attention multiplies
+    return made
+
+
+def true_to(model: MultiTaskModel, way: str) -> MultiTaskModel:
+    """Return a model that computes in a way if that is true to float32 with these weights, else one in float32."""
+    other = computing(model, way)
+    return other if way == PLAIN or error(model, other) <= TOLERANCE else model
 
 
 def _replace(module: nn.Module, dtype: torch.dtype, *, packed: bool) -> None:

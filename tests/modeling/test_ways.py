@@ -13,11 +13,11 @@ from torch import nn
 
 from mtl.config import RunConfig
 from mtl.config_text import override
-from mtl.inference import ways
 from mtl.inference.predictor import Predictor
-from mtl.inference.ways import PLAIN, WAYS, Product, can_pack, computing, error, fastest
+from mtl.modeling import ways
 from mtl.modeling.encoder import load_encoder
 from mtl.modeling.multitask import MultiTaskModel
+from mtl.modeling.ways import PLAIN, WAYS, Product, can_pack, computing, error, fastest
 
 EVERY = WAYS["auto"]
 PACKS = can_pack(torch.device("cpu"))
