@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +41,7 @@ class Standby:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
-        self._is_ready = False
+        self._ready = threading.Event()
         self._not_before = -RETRY_SECONDS
 
     @property
@@ -48,7 +49,7 @@ class Standby:
         """Whether there is one, and whether it has loaded everything."""
         if self._process is None:
             return "off"
-        return "ready" if self._is_ready else "starting"
+        return "ready" if self._ready.is_set() else "starting"
 
     def keep(self, *, may_start: bool) -> None:
         """Look after the process: notice its end, end it where memory is short, start it where there is none.
@@ -57,7 +58,7 @@ class Standby:
             may_start: Whether nothing trains: loading takes the seconds of a core that it saves later, and a
                 training would miss them and the memory.
         """
-        if self._process is not None and not self._is_alive():
+        if self._process is not None and self._process.poll() is not None:
             self._say_its_end(self._process)
             self.end()
             self._not_before = time.monotonic() + RETRY_SECONDS
@@ -75,11 +76,11 @@ class Standby:
             the run begins in a process of its own, which answers a stop at once, and both would share the cores.
         """
         path = os.fsencode(run.path.resolve())
-        if self._process is None or not self._is_alive() or not self._is_ready or b"\n" in path:
+        if self.state != "ready" or b"\n" in path:
             self.end()
             return None
         process = self._process
-        assert process.stdin is not None
+        assert process is not None and process.stdin is not None
         try:
             process.stdin.write(path + b"\n")
             process.stdin.flush()
@@ -111,21 +112,8 @@ class Standby:
             self._errors.close()
             self._not_before = time.monotonic() + RETRY_SECONDS
             return
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
-
-    def _is_alive(self) -> bool:
-        """Look whether the process is there, and whether it has said meanwhile that it is ready."""
-        assert self._process is not None and self._process.stdout is not None
-        if self._process.poll() is not None:
-            return False
-        if not self._is_ready:
-            with suppress(BlockingIOError):
-                self._is_ready = os.read(self._process.stdout.fileno(), len(READY)) == READY
-            if self._is_ready:
-                sizes = [resident_bytes(pid) / 1e6 for pid in (self._process.pid, os.getpid())]
-                log.info("a standby process is ready; it holds %.0f MB of memory, the page %.0f MB", *sizes)
-        return True
+        self._ready = threading.Event()
+        threading.Thread(target=_listen, args=(self._process, self._ready), daemon=True).start()
 
     def _say_its_end(self, process: subprocess.Popen[bytes]) -> None:
         assert self._errors is not None
@@ -134,10 +122,19 @@ class Standby:
         log.warning("the standby process ended by itself (exit code %s) %s", process.returncode, said)
 
     def _forget(self) -> None:
-        assert self._process is not None and self._process.stdout is not None and self._errors is not None
-        self._process.stdout.close()
+        assert self._errors is not None
         self._errors.close()
-        self._process, self._errors, self._is_ready = None, None, False
+        self._process, self._errors = None, None
+
+
+def _listen(process: subprocess.Popen[bytes], ready: threading.Event) -> None:
+    """Wait until a process says that it is ready, or ends."""
+    assert process.stdout is not None
+    with process.stdout as said:
+        if said.readline() == READY:
+            sizes = [resident_bytes(pid) / 1e6 for pid in (process.pid, os.getpid())]
+            log.info("a standby process is ready; it holds %.0f MB of memory, the page %.0f MB", *sizes)
+            ready.set()
 
 
 def free_bytes() -> int:

@@ -116,12 +116,15 @@ def main(arguments: list[str]) -> int:
 
 def _stand_by(given: SimpleQueue[str]) -> str:
     """Load what a run needs and wait for one; from then on what is printed goes to its log."""
+    server = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no word to the server
     try:
         rehearse()
     except UserError as error:
         log.warning("%s", error)
     give_back()
-    os.write(sys.stdout.fileno(), READY)
+    os.write(server, READY)
+    os.close(server)
     path = given.get()
     with (Path(path) / "worker.log").open("ab") as file:
         for stream in (sys.stdout, sys.stderr):
