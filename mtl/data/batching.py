@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mtl.data.entities import Span, spans_or_none
+from mtl.data.token_lists import Chunk, Offsets, TokenLists
 from mtl.data.token_store import TokenStore
 from mtl.errors import CheckpointError
 
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
 IGNORE_INDEX = -100
 BUCKET_BATCHES = 50
+CHUNK = 4096  # texts tokenised at a time
 TOKEN_BUDGET = 1024  # what a processor's cache takes well
 DEVICE_BUDGET = 16_384  # other devices want more to do at once
-
-Offsets = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,17 @@ class Encoding:
     Attributes:
         texts: As typed.
         offsets: For each text and token the characters it stands for, the end excluded; (0, 0) for special tokens.
+            Nothing for a text where no head wants to know.
     """
 
     texts: tuple[str, ...]
-    offsets: tuple[Offsets, ...]
+    offsets: Sequence[Offsets]
 
 
 class LabelEncoder(Protocol):
     """What this module needs of a head."""
+
+    reads: ClassVar[Literal["sentence_embedding", "token_embeddings"]]
 
     def encode(self, cells: Sequence[str], encoding: Encoding) -> Tensor | list[Tensor]:
         """Turn label cells into targets. Shape: (N,), or one (T,) for each text."""
@@ -99,12 +102,13 @@ class Tokenised:
     ) -> None:
         self.examples = examples
         self._tokenizer = tokenizer
-        self._tokens, offsets = tokenise_with_offsets(examples.texts, tokenizer, max_length)
-        self.encoding = Encoding(tuple(examples.texts), offsets)
+        places = any(head.reads == "token_embeddings" for _, head in heads.values())
+        self._tokens = TokenLists(_chunks(examples.texts, tokenizer, max_length, places=places))
+        self.encoding = Encoding(tuple(examples.texts), self._tokens.offsets)
         self.embeddings: Tensor | None = None
         self.token_embeddings: TokenStore | None = None
         self.below: TokenStore | None = None
-        self.lengths = [len(ids) for ids in self._tokens["input_ids"]]
+        self.lengths = self._tokens.lengths
         self.labels = {key: head.encode(examples.cells[name], self.encoding) for key, (name, head) in heads.items()}
         self._spans = {
             key: spans_or_none(examples.texts, examples.cells[name])
@@ -132,7 +136,7 @@ class Tokenised:
 
     def _features(self, chosen: list[int]) -> dict[str, Tensor]:
         if self.embeddings is None:
-            found = pad({name: [rows[i] for i in chosen] for name, rows in self._tokens.items()}, self._tokenizer)
+            found = pad(self._tokens.take(chosen), self._tokenizer)
             return found if self.below is None else {**found, "below": self.below.take(chosen)}
         found = {"sentence_embedding": self.embeddings[chosen]}
         if self.token_embeddings is not None:
@@ -143,6 +147,17 @@ class Tokenised:
         """Cut out the batches of an order, one after the other."""
         for indices in order:
             yield self.batch(indices)
+
+
+def _chunks(texts: Sequence[str], tokenizer: Any, max_length: int, *, places: bool) -> Iterator[Chunk]:
+    """Tokenise some texts at a time; say which characters their tokens stand for if it is asked."""
+    for start in range(0, len(texts), CHUNK):
+        some = texts[start : start + CHUNK]
+        yield (
+            tokenise_with_offsets(some, tokenizer, max_length)
+            if places
+            else (tokenise(some, tokenizer, max_length), ())
+        )
 
 
 def _cut(values: Tensor | list[Tensor], chosen: list[int]) -> Tensor:
