@@ -47,10 +47,33 @@ class Peak:
     def __str__(self) -> str:
         return f"Measured peak: {self.float32:,.0f} GFLOP/s in float32, {self.bfloat16:,.0f} in bfloat16."
 
-    def shares(self, flops: float, seconds: float) -> str:
+    def share(self, effort: Effort) -> str:
         """Say how much of each peak some work reached."""
-        reached = flops / seconds / 1e9
-        return f"{reached / self.float32:.2f} / {reached / self.bfloat16:.2f}"
+        reached = effort.flops / effort.seconds / 1e9
+        shares = f"{reached / self.float32:.2f} / {reached / self.bfloat16:.2f}"
+        if effort.goal is not None:
+            met = reached >= effort.goal * self.bfloat16
+            shares += f" (goal {effort.goal:g} of bfloat16: {'met' if met else 'NOT MET'})"
+        if effort.ratio is not None:
+            shares += f"; at that peak it would be {effort.ratio * self.bfloat16 / reached:.1f} x"
+        return shares
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many operations took how long.
+
+    Attributes:
+        flops: Of the matrix products alone.
+        seconds: Of all the work.
+        goal: Share of the peak in bfloat16 that is wanted; None: none is.
+        ratio: How many times as fast as its peer this was; None: not to be told what is possible at most.
+    """
+
+    flops: float
+    seconds: float
+    goal: float | None = None
+    ratio: float | None = None
 
 
 def measure_peak() -> Peak:

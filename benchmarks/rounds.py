@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.peak import Peak
+from benchmarks.peak import Effort, Peak
 
 PACKAGES = ("torch", "transformers", "sentence-transformers")
 
@@ -49,7 +49,7 @@ class Row:
         goal: Likewise; empty if it is for the record only.
         met: Whether the goal is reached; None without one.
         difference: How far the results are apart, and how far they may be.
-        shares: Of the processor's peak in float32 and in bfloat16.
+        effort: Operations and seconds of ours, where they are counted.
     """
 
     work: str
@@ -58,7 +58,7 @@ class Row:
     goal: str = ""
     met: bool | None = None
     difference: str = ""
-    shares: str = ""
+    effort: Effort | None = None
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
@@ -93,31 +93,30 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
 
 
 def at_least(
-    work: str, against: str, found: Ratio, goal: float | None, *, difference: str = "", shares: str = ""
+    work: str, against: str, found: Ratio, goal: float | None, *, difference: str = "", effort: Effort | None = None
 ) -> Row:
     """Make a row of "so many times as fast", met if the median reaches the goal; without one it is for the record."""
     met = None if goal is None else found.median >= goal
     wanted = "" if goal is None else f"at least {goal:g}"
-    return Row(work, against, f"{found} x as fast", wanted, met, difference, shares)
+    return Row(work, against, f"{found} x as fast", wanted, met, difference, effort)
 
 
-def at_most(work: str, against: str, found: Ratio, goal: float, *, difference: str = "", shares: str = "") -> Row:
+def at_most(work: str, against: str, found: Ratio, goal: float, *, difference: str = "") -> Row:
     """Make a row of "so many times the time"; it is met if the median stays at or below the goal."""
     met = found.median <= goal
-    return Row(work, against, f"{found} x the time", f"at most {goal:g}", met, difference, shares)
+    return Row(work, against, f"{found} x the time", f"at most {goal:g}", met, difference)
 
 
-def as_table(rows: Sequence[Row]) -> list[str]:
-    """Show rows as Markdown."""
-    lines = [
-        "| work | against | median (all rounds) | goal | met | difference | of the peak, float32 / bfloat16 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def as_table(rows: Sequence[Row], peak: Peak | None = None) -> list[str]:
+    """Show rows as Markdown, with the share of the peak that each reached if it is known."""
+    heads = ["work", "against", "median (all rounds)", "goal", "met", "difference"]
+    lines = [heads + (["of the peak, float32 / bfloat16"] if peak else [])]
+    lines.append(["---"] * len(lines[0]))
     verdicts = {None: "–", True: "met", False: "NOT MET"}
     for row in rows:
-        cells = (row.work, row.against, row.ratio, row.goal or "–", verdicts[row.met], row.difference or "–")
-        lines.append(f"| {' | '.join(cells)} | {row.shares or '–'} |")
-    return lines
+        cells = [row.work, row.against, row.ratio, row.goal or "–", verdicts[row.met], row.difference or "–"]
+        lines.append(cells + ([peak.share(row.effort) if row.effort else "–"] if peak else []))
+    return [f"| {' | '.join(cells)} |".replace(" --- ", "---") for cells in lines]
 
 
 def titled(script: str, title: str, arguments: Sequence[str], lines: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ from transformers.utils import logging as transformers_logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is used from its folder, not installed
 
-from benchmarks.peak import Peak, forward_flops, measure_peak, training_flops
+from benchmarks.peak import Effort, forward_flops, measure_peak, training_flops
 from benchmarks.rounds import Ratio, Row, as_table, at_least, given, machine, ratio, titled
 from benchmarks.runs import draw, finish, parser, read, tell
 from benchmarks.trainer import trainer_of
@@ -56,6 +56,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHUNK = 4  # steps of each side at a time
 VALIDATION_SHARE = 15 / 70  # of the training rows, as the app divides a file
 DEFAULTS, EXPERT = "Trainer, defaults", "Trainer, bf16 + group_by_length"
+PEAK_GOAL = 0.35
 GOALS = {DEFAULTS: 4.5, EXPERT: 1.6}
 JOINT_GOALS = {DEFAULTS: 8.0, EXPERT: 3.0}  # of two tasks
 BOUNDARY_GOAL, FROZEN_GOALS = 1.6, {3: 15.0, 30: 100.0}
@@ -206,10 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numerics = ""
     for file in options.data:
         work = load(file, rows, rounds)
-        found, numerics = whole_encoder(work, peak)
-        lines += [*found, *jointly(work), half_frozen(work, peak), *encoder_frozen(work)]
+        found, numerics = whole_encoder(work)
+        lines += [*found, *jointly(work), half_frozen(work), *encoder_frozen(work)]
         peak |= measure_peak()
-    text = [*as_table(lines), "", f"{rows:,} training rows, {rounds} epochs that count, batches of 32."]
+    text = [*as_table(lines, peak), "", f"{rows:,} training rows, {rounds} epochs that count, batches of 32."]
     text.append(machine(peak, f"Ours chose {numerics}. "))
     names = ", ".join(file.name for file in options.data)
     finish(titled("speed", f"training speed, {names}", words, text), options.record)
@@ -246,16 +247,17 @@ def _labelled(rows: Examples, task: str) -> Examples:
     return rows.take([row for row, cell in enumerate(rows.cells[task]) if not is_missing(cell)])
 
 
-def whole_encoder(work: Work, peak: Peak) -> tuple[list[Row], str]:
+def whole_encoder(work: Work) -> tuple[list[Row], str]:
     """Compare full fine-tuning of the first task; return also what ours computes with."""
     task = next(iter(work.config.tasks))
     rows, chosen = [], ""
     for peer in (DEFAULTS, EXPERT):
         ours, theirs = side_by_side(work.of(task), work.of(task), expert=peer == EXPERT)
         seconds = float(np.median(ours.epochs[1:]))
-        shares = f"{peak.shares(_flops(ours.model, work.of(task).splits), seconds)} (goal 0.35 of bfloat16)"
+        measured = ratio(theirs[1:], ours.epochs[1:])
+        effort = Effort(_flops(ours.model, work.of(task).splits), seconds, PEAK_GOAL, measured.median)
         name = f"full fine-tuning, {task} of {work.file.name}"
-        rows.append(at_least(name, peer, ratio(theirs[1:], ours.epochs[1:]), GOALS[peer], shares=shares))
+        rows.append(at_least(name, peer, measured, GOALS[peer], effort=effort))
         chosen = f"{ours.numerics.precision}, {ours.numerics.attention} attention"
         tell(f"{name}: {rows[-1].ratio} than {peer}; {seconds:.1f} s an epoch")
     return rows, chosen
@@ -303,7 +305,7 @@ def run_trainer(work: Work, epochs: int, turns: Turns, *, expert: bool, body: bo
         made.train()
 
 
-def half_frozen(work: Work, peak: Peak) -> Row:
+def half_frozen(work: Work) -> Row:
     """Compare the bottom half frozen with and without the cache of what it gives."""
     task = next(iter(work.config.tasks))
     own = work.of(task)
@@ -329,7 +331,7 @@ def half_frozen(work: Work, peak: Peak) -> Row:
         whole,
         BOUNDARY_GOAL,
         difference=f"mean loss of the first epoch {means[0]:.4f} and {means[1]:.4f}",
-        shares=peak.shares(flops, float(np.median(kept.epochs[1:]))),
+        effort=Effort(flops, float(np.median(kept.epochs[1:])), PEAK_GOAL, each.median),
     )
     tell(f"{row.work}: {row.ratio}")
     return row

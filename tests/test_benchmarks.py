@@ -116,6 +116,17 @@ def test_operations_are_counted_as_on_paper() -> None:
     assert training_flops(config, [2], 2, kept=True) == 3 * layer
 
 
+def test_a_share_of_the_peak_says_what_is_possible() -> None:
+    from benchmarks.peak import Effort, Peak
+
+    peak = Peak(100.0, 200.0) | Peak(90.0, 400.0)
+    assert peak.share(Effort(2e11, 2.0)) == "1.00 / 0.25"
+    assert peak.share(Effort(2e11, 2.0, 0.25, 3.0)).endswith(
+        "(goal 0.25 of bfloat16: met); at that peak it would be 12.0 x"
+    )
+    assert "NOT MET" in peak.share(Effort(2e11, 2.0, 0.3))
+
+
 # --- encoding ------------------------------------------------------------------------------------------------------
 
 
