@@ -69,7 +69,7 @@ class MultiTaskModel(nn.Module):
             The features, without `below`, and with `token_embeddings`, shape (B, T, D), and `sentence_embedding`, shape
             (B, D).
         """
-        features = {name: value.to(self.device, non_blocking=True) for name, value in features.items()}
+        features = {name: sent(value, self.device) for name, value in features.items()}
         if "sentence_embedding" in features:
             return features
         transformer, *rest = self.encoder
@@ -126,7 +126,7 @@ class MultiTaskModel(nn.Module):
             labels: Task key -> class indices. Shape: (B,), for entities (B, T).
         """
         return {
-            key: self.head(key).loss(values, labels[key].to(values.device, non_blocking=True))
+            key: self.head(key).loss(values, sent(labels[key], values.device))
             for key, values in logits.items()
             if bool((labels[key] != IGNORE_INDEX).any())
         }
@@ -143,6 +143,12 @@ class MultiTaskModel(nn.Module):
                 if parameters and not any(parameter.requires_grad for parameter in parameters):
                     module.eval()
         return self
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """Send values to a device; to a GPU from pinned memory, so that nothing waits for it. Shape: any; it stays."""
+    pinned = value.pin_memory() if device.type == "cuda" and value.device.type == "cpu" else value
+    return pinned.to(device, non_blocking=True)
 
 
 def build_head(task: TaskSpec, config: TaskConfig, *, sentence_size: int, token_size: int) -> Head:

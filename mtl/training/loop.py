@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mtl.config import RunConfig
 from mtl.data.batching import Batch
@@ -68,9 +69,10 @@ def train(
             for step, draw in enumerate(course.enter(epoch), start=course.step + 1):
                 yield course.passed(take_step(run, run.batch(draw), course.meter, step, epoch))
             trained = course.meter.evaluation()
-            scored = yield from evaluation(run.scorer(), run.validation, run.loss_weights, run.main, "validation")
+            scorer = run.scorer()
+            scored = yield from evaluation(scorer, run.validation, run.loss_weights, run.main, "validation")
             _check_finite(run, scored, course.step)
-            health = run.anchors.look(model) if run.anchors else None
+            health = run.anchors.look(scorer) if run.anchors else None
             choice = course.choose(scored, epoch, run.end_epoch(epoch, trained, scored))
             yield course.ended(
                 EpochEnd(
@@ -124,11 +126,15 @@ def _learn(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> Ste
     run.hold_close(encoded, batch)
     weights = run.weighting.backward(losses, run.shared)
     norm = _clip(run.model, run.training.clip)
-    values = {key: loss.item() for key, loss in losses.items()}
-    if not all(map(math.isfinite, [*values.values(), norm or 0.0])):
-        raise Diverged(f"A loss or a gradient was not finite in step {step}; try smaller learning rates.")
+    numbers = torch.stack([loss.detach() for loss in losses.values()] + ([] if norm is None else [norm]))
+    # the device itself passes over a step that is not finite: until all of it is asked for, nothing waits for a GPU
+    run.optimizer.found_inf = (~numbers.isfinite().all()).float()  # type: ignore[attr-defined]
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    known = numbers.tolist()
+    if not all(map(math.isfinite, known)):
+        raise Diverged(f"A loss or a gradient was not finite in step {step}; try smaller learning rates.")
+    values = dict(zip(losses, known, strict=False))
     meter.add(batch, logits, values)
     name = {task.key: task.name for task in run.tasks}
     return StepEnd(
@@ -138,7 +144,7 @@ def _learn(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> Ste
         losses={name[key]: value for key, value in values.items()},
         weights={name[key]: weight for key, weight in weights.items()},
         learning_rates=rates,
-        gradient_norm=norm,
+        gradient_norm=None if norm is None else known[-1],
         conflict=conflict,
         parts=run.parts,
     )
@@ -155,12 +161,12 @@ def calibrate(model: MultiTaskModel, validation: Evaluation | None) -> dict[str,
     return found
 
 
-def _clip(model: nn.Module, limit: float | None) -> float | None:
-    """Scale the gradients down to the limit and return their norm before that; None if there are none."""
+def _clip(model: nn.Module, limit: float | None) -> Tensor | None:
+    """Scale the gradients down to the limit and return their norm before that, shape (); None if there are none."""
     given = [parameter for parameter in model.parameters() if parameter.grad is not None]
     if not given:
         return None
-    return float(nn.utils.clip_grad_norm_(given, math.inf if limit is None else limit))
+    return nn.utils.clip_grad_norm_(given, math.inf if limit is None else limit)
 
 
 def _check_finite(run: Setup, scored: Evaluation | None, step: int) -> None:

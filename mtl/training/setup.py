@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ class Setup:
 
     Args:
         model: Moved to its device, switched to the settled numerics and frozen in part.
-        splits: Tokenised here.
+        splits: Training, validation and test examples.
         config: Resolved.
         cache_dir: Where the measurement of the fastest numerics is kept.
         numerics: Settled earlier; None settles them.
@@ -70,9 +71,7 @@ class Setup:
         self.model, self.config, self.training = model, config, training
         self.seed, self.epochs, self.batch_size = training.seed, training.epochs, int(training.batch_size or 1)
         self.numerics = settle(model, training, cache_dir) if numerics is None else again(model, numerics)
-        self.train, self.validation, self.test = (
-            tokenised(model, side) for side in (splits.train, splits.validation, splits.test)
-        )
+        self._splits, self.train = splits, tokenised(model, splits.train)
         self.loss_weights = {task.key: self._task(task).loss_weight for task in model.tasks}
         self.score_weights = {task.name: self._task(task).score_weight for task in model.tasks}
         self.main = main_scores(model.tasks, config)
@@ -99,6 +98,16 @@ class Setup:
             self.model.head(task.key).weigh_classes(_flat(self.train.labels[task.key]))
         model.changed |= self.plan.ever_learning
         self.enter(1)
+
+    @cached_property
+    def validation(self) -> Tokenised:
+        """The rows that choose the checkpoint; tokenised when they are first needed, so that the steps begin sooner."""
+        return tokenised(self.model, self._splits.validation)
+
+    @cached_property
+    def test(self) -> Tokenised:
+        """The rows of the final test, likewise."""
+        return tokenised(self.model, self._splits.test)
 
     @property
     def tasks(self) -> tuple[TaskSpec, ...]:
@@ -148,7 +157,7 @@ class Setup:
     def prepare_rows(self) -> Iterator[Event]:
         """Compute, once, what the encoder says of the rows before it learns, as far as the run needs it."""
         if self.shares:
-            self.anchors = Anchors(self.model, self.train.examples.texts, seed=self.seed)
+            self.anchors = Anchors(self.scorer(), self.train.examples.texts, seed=self.seed)
             if self.needs_start:
                 self.start = yield from embeddings_of(self.scorer(), self.train)
             return
@@ -165,9 +174,9 @@ class Setup:
         """
         if (phase := self.plan.phase(epoch)) == self._kept_phase:
             return
-        self._kept_phase, self.model.below = phase, None
-        for rows in (self.train, self.validation):
+        for rows in (self.train, self.validation) if self._kept_phase else ():
             rows.embeddings = rows.token_embeddings = rows.below = None
+        self._kept_phase, self.model.below = phase, None
         frozen, scorer = self.frozen_layers(epoch), self.scorer()
         if frozen is None:
             for rows in (self.train, self.validation):
@@ -294,12 +303,12 @@ class Setup:
         fresh = [f"head.{task.name}" for task in self.tasks if f"head.{task.key}" not in ever | self.model.changed]
         if ever:
             warnings += freeze_warnings(fresh)
-        if not len(self.validation):
+        if not len(self._splits.validation):
             warnings.append("There are no validation rows, so the last epoch is kept instead of the best.")
         return RunBegin(
             steps=self.steps,
             epochs=self.epochs,
-            rows={"train": len(self.train), "validation": len(self.validation), "test": len(self.test)},
+            rows={name: len(getattr(self._splits, name)) for name in ("train", "validation", "test")},
             parameters=sum(group.size for group in self.groups),
             trainable=sum(plan.sizes[name] for name in ever),
             numerics=self.numerics.as_text(),

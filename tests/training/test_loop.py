@@ -17,6 +17,7 @@ from mtl.modeling import ways
 from mtl.modeling.multitask import MultiTaskModel, build_model
 from mtl.training import loop, setup
 from mtl.training.components import components
+from mtl.training.course import Course
 from mtl.training.evaluation import evaluate, tokenised
 from mtl.training.events import EpochEnd, EvaluationStep, Event, RunBegin, RunEnd, Side, StepEnd, as_json
 from mtl.training.loop import train
@@ -622,3 +623,28 @@ def test_loop_takes_any_task_name(tiny_splits: Splits, tiny_config: RunConfig, n
     assert set(test.scores) == {name, "mood"}
     assert set(only(StepEnd, events)[0].losses) <= {name, "mood"}
     assert len(beginning(events).warnings) == 1, "the head was found and frozen"
+
+
+def test_loop_asks_a_device_for_numbers_only_when_the_step_is_done(
+    tiny_model: MultiTaskModel, tiny_splits: Splits, tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = setup.Setup(tiny_model, tiny_splits, tiny_config, None)
+    waits: list[str] = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__"):
+
+        def asked(self: Tensor, *arguments: Any, name: str = name, ask: Any = getattr(Tensor, name)) -> Any:
+            if self.is_floating_point():  # indices and masks of labels have never left the host
+                waits.append(name)
+            return ask(self, *arguments)
+
+        monkeypatch.setattr(Tensor, name, asked)
+    step = prepared.optimizer.step
+    monkeypatch.setattr(prepared.optimizer, "step", lambda: (waits.append("the step"), step()))
+    course = Course(prepared)
+    for number, draw in enumerate(course.enter(1)[:3], start=1):
+        batch = prepared.batch(draw)
+        waits.clear()
+        loop.take_step(prepared, batch, course.meter, number, 1)
+        assert waits[0] == "the step"
+        assert waits.count("tolist") == 1, "all losses and the norm are asked for at once"
+        assert not {"item", "__bool__", "__float__"} & set(waits)
