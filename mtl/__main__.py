@@ -236,25 +236,18 @@ def embed(
     output: Annotated[Path | None, typer.Option(help="The NPY file to write.")] = None,
 ) -> None:
     """Embed texts: print shape and first values, or write a file's embeddings as float32 NPY, a row per row."""
-    import numpy as np
-
-    from mtl.data.reading import read_file
     from mtl.inference.predictor import Predictor
-    from mtl.inference.table import texts_of
+    from mtl.inference.table import embed_file
 
     source = _texts_or_file(text, input, output)
-    table = read_file(source) if source else None
     predictor = Predictor.load(checkpoint)
-    texts = texts_of(predictor, table) if table else text or []
-    vectors = predictor.embed(texts)
-    if output is not None:
-        try:
-            with output.open("wb") as file:
-                np.save(file, vectors)
-        except OSError as error:
-            raise DataError(f"{output} cannot be written: {str(error.strerror).lower()}.") from None
-        _finish({"output": output.as_posix(), "shape": list(vectors.shape)})
+    if source is not None and output is not None:
+        from mtl.terminal import with_row_progress
+
+        shape = with_row_progress(embed_file(predictor, source, output))
+        _finish({"output": output.as_posix(), "shape": list(shape)})
         return
+    vectors = predictor.embed(text or [])
     _finish({"shape": list(vectors.shape), "first_values": [[round(float(v), 4) for v in row[:8]] for row in vectors]})
 
 

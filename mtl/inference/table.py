@@ -12,11 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+
 from mtl.data.columns import find_text_column, join_texts
 from mtl.data.reading import Layout, Options, Table, is_missing, scan_file, stream_file
+from mtl.errors import DataError
 from mtl.inference.answers import Answer, as_cells
 from mtl.inference.predictor import Predictor
-from mtl.runs.files import distinct_names, write_twins
+from mtl.runs.files import atomic_file, distinct_names, write_twins
 
 CHUNK = 1024
 _GUESS_ROWS = 1_000
@@ -59,6 +62,46 @@ def predict_file(
     return shown
 
 
+def embed_file(
+    predictor: Predictor, source: Path, output: Path, **options: Unpack[Options]
+) -> Generator[tuple[int, int], None, tuple[int, int]]:
+    """Embed the text of every row of a file, an empty one too, into a NumPy file of float32, chunk by chunk.
+
+    Args:
+        predictor: The checkpoint.
+        source: The CSV file.
+        output: The NPY file to write, a row for a row. It is not there before the last row is.
+        options: How to read the source; see `mtl.data.reading.Options`.
+
+    Yields:
+        Rows done and rows in all, after each chunk.
+
+    Returns:
+        The shape of what was written.
+
+    Raises:
+        DataError: The source is no table, no column holds texts, or the output cannot be written.
+        LimitError: The source is larger than this installation accepts.
+    """
+    if output.resolve() == source.resolve():
+        raise DataError(f"{output} is the file that is read; give another one to write.")
+    layout = scan_file(source, **options)
+    positions = _text_positions(predictor, source, layout)
+    shape = layout.rows, predictor.embedding_size
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    done = 0
+    try:
+        with closing(stream_file(source, layout)) as rows, atomic_file(output) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            while chunk := list(islice(rows, CHUNK)):
+                file.write(predictor.embed(_texts_at(chunk, positions)).tobytes())
+                done += len(chunk)
+                yield done, layout.rows
+    except OSError as error:
+        raise DataError(f"{output} cannot be written: {str(error.strerror).lower()}.") from None
+    return shape
+
+
 def predicted_header(headers: Sequence[str], tasks: Sequence[str]) -> list[str]:
     """Add `<task>_predicted` and `<task>_confidence`; a name that the file has already gets a number.
 
@@ -71,9 +114,7 @@ def predicted_header(headers: Sequence[str], tasks: Sequence[str]) -> list[str]:
 
 def predicted_rows(predictor: Predictor, rows: Sequence[Sequence[str]], positions: Sequence[int]) -> list[list[Any]]:
     """Add the predictions to some rows, whose texts stand at these positions (joined if there are several)."""
-    texts = [" ".join(filter(None, (row[position].strip() for position in positions))) for row in rows]
-    if len(positions) == 1:
-        texts = [row[positions[0]] for row in rows]
+    texts = _texts_at(rows, positions)
     filled = [index for index, text in enumerate(texts) if not is_missing(text)]
     answers = dict(zip(filled, predictor.predict([texts[index] for index in filled]), strict=True))
     nothing = [None] * (2 * len(predictor.tasks))
@@ -81,6 +122,12 @@ def predicted_rows(predictor: Predictor, rows: Sequence[Sequence[str]], position
         [*row, *(_cells(predictor, answers[index], texts[index]) if index in answers else nothing)]
         for index, row in enumerate(rows)
     ]
+
+
+def _texts_at(rows: Sequence[Sequence[str]], positions: Sequence[int]) -> list[str]:
+    if len(positions) == 1:
+        return [row[positions[0]] for row in rows]
+    return [" ".join(filter(None, (row[position].strip() for position in positions))) for row in rows]
 
 
 def texts_of(predictor: Predictor, table: Table) -> list[str]:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mtl.data.reading import read_table
 from mtl.errors import DataError, LimitError, UserError
 from mtl.inference import table as table_module
 from mtl.inference.predictor import Predictor
-from mtl.inference.table import predict_file
+from mtl.inference.table import embed_file, predict_file
 from mtl.settings import settings as limits
 
 MANY = "text,label\n" + "".join(f"the team was {n},{n % 2}\n" for n in range(6_000))
@@ -145,3 +147,30 @@ def test_table_twin_alone_where_the_name_says_so(predictor: Predictor, tiny_csv:
     list(predict_file(predictor, tiny_csv, tmp_path / "alone.jsonl"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.jsonl", "both.csv", "both.jsonl", "tiny.csv"]
     assert (tmp_path / "alone.jsonl").read_bytes() == (tmp_path / "both.jsonl").read_bytes()
+
+
+def test_table_embeddings_are_those_of_the_texts_row_for_row(
+    predictor: Predictor, tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "CHUNK", 7)
+    texts = read_table(tiny_csv.read_bytes()).columns["text"]
+    output = tmp_path / "vectors.npy"
+    steps = embed_file(predictor, tiny_csv, output)
+    seen = [next(steps)]
+    assert not output.exists(), "before the last row there is nothing"
+    seen += list(steps)
+    assert seen[-1] == (60, 60) and len(seen) == 9
+    found = np.load(output)
+    assert (found.shape, found.dtype) == ((60, predictor.embedding_size), np.float32)
+    np.testing.assert_allclose(found, predictor.embed(texts), atol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.csv", "vectors.npy"]
+
+
+@pytest.mark.parametrize("output", ["nowhere/vectors.npy", "tiny.csv"])
+def test_table_embeddings_that_cannot_be_written_are_one_clear_error(
+    predictor: Predictor, tiny_csv: Path, tmp_path: Path, output: str
+) -> None:
+    before = tiny_csv.read_bytes()
+    with pytest.raises(DataError, match=r"cannot be written|is the file that is read"):
+        list(embed_file(predictor, tiny_csv, tmp_path / output))
+    assert tiny_csv.read_bytes() == before
