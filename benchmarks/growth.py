@@ -142,7 +142,7 @@ def as_table(sizes: Sequence[int], found: dict[str, list[Spent]]) -> list[str]:
     for stage, spents in found.items():
         seconds, own = [spent.seconds for spent in spents], [spent.own for spent in spents]
         cells = [
-            f"{'– of it: ' if stage in PARTS else ''}{MEASURED[stage]}",
+            f"{MEASURED[stage]}{' (part of the next)' if stage in PARTS else ''}",
             " / ".join(f"{value:.3g}" for value in seconds),
             f"{exponent(sizes, seconds):.2f}",
             f"{seconds[-1] / seconds[-2]:.1f}",
