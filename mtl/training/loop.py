@@ -125,7 +125,7 @@ def _learn(run: Setup, batch: Batch, meter: Meter, step: int, epoch: int) -> Ste
     conflict = run.look_at_conflict(losses, encoded, batch, step)
     run.hold_close(encoded, batch)
     weights = run.weighting.backward(losses, run.shared)
-    norm = _clip(run.model, run.training.clip)
+    norm = _clip(run)
     numbers = torch.stack([loss.detach() for loss in losses.values()] + ([] if norm is None else [norm]))
     # the device itself passes over a step that is not finite: until all of it is asked for, nothing waits for a GPU
     run.optimizer.found_inf = (~numbers.isfinite().all()).float()  # type: ignore[attr-defined]
@@ -161,11 +161,12 @@ def calibrate(model: MultiTaskModel, validation: Evaluation | None) -> dict[str,
     return found
 
 
-def _clip(model: nn.Module, limit: float | None) -> Tensor | None:
+def _clip(run: Setup) -> Tensor | None:
     """Scale the gradients down to the limit and return their norm before that, shape (); None if there are none."""
-    given = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    given = [parameter for group in run.groups for parameter in group.parameters if parameter.grad is not None]
     if not given:
         return None
+    limit = run.training.clip
     return nn.utils.clip_grad_norm_(given, math.inf if limit is None else limit)
 
 
