@@ -197,6 +197,8 @@ class Setup:
     def scorer(self) -> MultiTaskModel:
         """Return the model as it computes what teaches nothing: with its weights of now, faster than a step would."""
         self.model.eval()
+        if self.train.embeddings is not None and self.validation.embeddings is not None:
+            return self.model  # its encoder has nothing left to compute
         return computing(self.model, self.numerics.encoding)
 
     def predictor(self) -> MultiTaskModel:
