@@ -58,11 +58,16 @@ def start_process(
 
 
 def resident_bytes(pid: int) -> int:
-    """Return how much memory a process holds; 0 if it has just ended."""
+    """Return how much memory a process holds; 0 if it has just ended.
+
+    Pages of files do not count, where the system tells them apart: it takes them back when it needs them, and a
+    training that keeps much lets a file hold it (`mtl.data.token_store`).
+    """
     try:
-        return psutil.Process(pid).memory_info().rss
+        found = psutil.Process(pid).memory_info()
     except psutil.Error:
         return 0
+    return int(found.rss - getattr(found, "shared", 0))
 
 
 def was_killed(process: subprocess.Popen[bytes]) -> bool:

@@ -204,14 +204,6 @@ def let_learn(model: MultiTaskModel, groups: Sequence[ParameterGroup], learning:
             parameter.requires_grad_(group.component in names)
 
 
-def frozen_layers(model: MultiTaskModel, learning: Iterable[str]) -> int:
-    """Count the lowest layers that do not learn, nor what is below them; 0 if the embeddings do."""
-    names, layers = set(learning), [name for name in components(model) if name.startswith("layer.")]
-    if names & {"embeddings", "other"}:  # what belongs to no layer may be anywhere
-        return 0
-    return next((depth for depth, name in enumerate(layers) if name in names), len(layers))
-
-
 def planned_sizes(encoder: SentenceTransformer, config: RunConfig) -> dict[str, int]:
     """Count the weights of each part of the model that a run would build, without building it.
 

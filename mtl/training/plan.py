@@ -103,25 +103,43 @@ class RatePlan:
         """Count the weights that learn in an epoch."""
         return sum(self.sizes[name] for name in self.learning(epoch))
 
+    def shares(self, epoch: int) -> bool:
+        """Say whether anything that the tasks share learns in an epoch."""
+        return any(not name.startswith("head.") for name in self.learning(epoch))
+
+    def kept_layers(self, epoch: int) -> int:
+        """Count the lowest layers whose output is computed once for all the epochs of a phase.
+
+        These are the layers below the lowest that learns; none if something below them learns, or in a phase of a
+        single epoch, where nothing would be saved.
+        """
+        layers, learning = [name for name in self.sizes if name.startswith("layer.")], self.learning(epoch)
+        if not self.shares(epoch):
+            return len(layers)
+        # what belongs to no layer may be anywhere
+        if learning & {"embeddings", "other"} or self.phase_length(epoch) == 1:
+            return 0
+        return next((depth for depth, name in enumerate(layers) if name in learning), len(layers))
+
     def cost(self, epoch: int) -> float:
         """Estimate the work of an epoch as a share of one with all rows in which all layers learn.
 
         A layer's forward pass counts 1 and its backward pass 2, of which 1 is only passing the gradient on. What lies
-        below the lowest part that learns needs no backward pass. Where no part of the encoder ever learns it runs
-        once, in the first epoch.
+        below the lowest part that learns needs no backward pass, and its forward pass is made once, in the first epoch
+        of a phase.
         """
         lengths = [end - start for start, end in pairwise(self._starts)]
         share = lengths[epoch - 1] / max(lengths)  # a curriculum begins with fewer rows
         layers = [name for name in self.sizes if name.startswith("layer.")]
         encoder = [name for name in self.sizes if not name.startswith("head.")]
-        if not self.ever_learning.intersection(encoder):
-            return FORWARD / (FORWARD + BACKWARD) if epoch == 1 else 0.0
-        learning = self.learning(epoch)
+        learning, kept = self.learning(epoch), self.kept_layers(epoch)
         lowest = next((i for i, name in enumerate(encoder) if name in learning), len(encoder))
         backward = [
             BACKWARD if name in learning else BACKWARD_THROUGH for name in layers if encoder.index(name) >= lowest
         ]
-        return share * (FORWARD * len(layers) + sum(backward)) / ((FORWARD + BACKWARD) * len(layers))
+        each = share * (FORWARD * (len(layers) - kept) + sum(backward))
+        once = FORWARD * kept if epoch == self.phases[self.phase(epoch) - 1].first_epoch else 0.0
+        return (each + once) / ((FORWARD + BACKWARD) * len(layers))
 
     @property
     def warnings(self) -> list[str]:

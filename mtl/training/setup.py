@@ -21,7 +21,6 @@ from mtl.training.boundary import embed_once, keep_below, lowest
 from mtl.training.components import (
     components,
     freeze_warnings,
-    frozen_layers,
     let_learn,
     parameter_groups,
     part_sizes,
@@ -177,22 +176,14 @@ class Setup:
         for rows in (self.train, self.validation) if self._kept_phase else ():
             rows.embeddings = rows.token_embeddings = rows.below = None
         self._kept_phase, self.model.below = phase, None
-        frozen, scorer = self.frozen_layers(epoch), self.scorer()
-        if frozen is None:
+        scorer = self.scorer()
+        if not self.plan.shares(epoch):
             for rows in (self.train, self.validation):
                 yield from embed_once(scorer, rows, self.folder)
-        elif below := lowest(scorer, frozen):
+        elif below := lowest(scorer, self.plan.kept_layers(epoch)):
             for rows in (self.train, self.validation):
-                yield from keep_below(scorer, rows, frozen, self.model.precision, self.folder)
+                yield from keep_below(scorer, rows, below.count, self.model.precision, self.folder)
             self.model.below = below
-
-    def frozen_layers(self, epoch: int) -> int | None:
-        """Count the lowest layers whose output is worth keeping in an epoch's phase; None: that of all the encoder."""
-        learning = self._shared_names(self.plan.learning(epoch))
-        if not learning:
-            return None
-        # what is computed for a single epoch would have been computed in it
-        return frozen_layers(self.model, learning) if self.plan.phase_length(epoch) > 1 else 0
 
     def scorer(self) -> MultiTaskModel:
         """Return the model as it computes what teaches nothing: with its weights of now, faster than a step would."""

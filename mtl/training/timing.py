@@ -95,15 +95,15 @@ def measure(run: Setup) -> Seconds:
 
 def _before(run: Setup) -> float:
     """Return the seconds of what is computed once, before the first step; the run gets stand-ins for it."""
-    frozen, seconds = run.frozen_layers(1), 0.0
+    seconds = 0.0
     if run.needs_start and run.shares:
         seconds += _few_batches(run.scorer(), run.train, lambda sample: embed_once(run.scorer(), sample))
         run.start = _stand_ins(run.model, len(run.train))
-    if frozen is None:
+    if not run.plan.shares(1):
         return seconds + _embed(run, run.train) + _embed(run, run.validation)
     scorer = run.scorer()
-    if below := lowest(scorer, frozen):
-        seconds += sum(_keep_below(run, scorer, rows, frozen) for rows in (run.train, run.validation))
+    if below := lowest(scorer, run.plan.kept_layers(1)):
+        seconds += sum(_keep_below(run, scorer, rows, below.count) for rows in (run.train, run.validation))
         run.model.below = below
     return seconds
 

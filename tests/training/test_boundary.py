@@ -18,7 +18,6 @@ from mtl.modeling.layers import Below, output_below
 from mtl.modeling.multitask import MultiTaskModel, build_model
 from mtl.training import boundary
 from mtl.training.boundary import keep_below, lowest
-from mtl.training.components import frozen_layers
 from mtl.training.course import Course
 from mtl.training.evaluation import tokenised
 from mtl.training.events import EpochEnd, EvaluationStep, Event, RunEnd, StepEnd
@@ -53,20 +52,27 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("learning", "expected"),
+    ("freeze", "epochs", "expected"),
     [
-        ({"head.topic"}, 2),
-        ({"layer.1", "head.topic"}, 1),
-        ({"layer.0", "layer.1"}, 0),
-        ({"embeddings", "layer.1"}, 0),
-        ({"pooling"}, 2),
-        (set(), 2),
+        ("[encoder]", 1, 2),
+        ("[bottom.1]", 3, 1),
+        ("[bottom.1]", 1, 0),
+        ("[layer.0]", 3, 0),
+        ("[embeddings, layer.1]", 3, 0),
+        ("[embeddings]", 3, 0),
+        ("[everything]", 3, 2),
     ],
 )
 def test_boundary_is_below_the_lowest_layer_that_learns(
-    tiny_model: MultiTaskModel, learning: set[str], expected: int
+    tiny_model: MultiTaskModel,
+    tiny_splits: Splits,
+    tiny_config: RunConfig,
+    freeze: str,
+    epochs: int,
+    expected: int,
 ) -> None:
-    assert frozen_layers(tiny_model, learning) == expected
+    config = override(tiny_config, [f"training.freeze={freeze}", f"training.epochs={epochs}"])
+    assert Setup(tiny_model, tiny_splits, config, None).plan.kept_layers(1) == expected
 
 
 @pytest.mark.parametrize("count", [1, 2])
