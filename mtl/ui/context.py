@@ -119,6 +119,10 @@ class AppContext:
             self._loaded(self.store.open(STARTER))
         except UserError as error:
             log.warning("the shipped checkpoint is not ready: %s", error)
+        except Exception:
+            if threading.main_thread().is_alive():
+                raise
+            return  # the program is ending: nothing can be imported any more
         self.queue.stand_by()  # not before: both would read the same files and share the cores
 
     @staticmethod
