@@ -56,7 +56,7 @@ def embed_once(model: MultiTaskModel, rows: Tokenised, folder: Path | None = Non
 
 def can_embed_once(model: MultiTaskModel, rows: Tokenised, folder: Path | None) -> bool:
     """Say whether what the encoder says of the rows can be kept: the vectors of single tokens may be too many."""
-    return not model.reads_tokens or _can_keep(rows, model, torch.float32, folder)
+    return not model.reads_tokens or can_keep(rows, model, torch.float32, folder)
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ def keep_below(
         dtype: What the layers above compute in: nothing is lost by keeping it in this.
         folder: Where vectors that are many are kept.
     """
-    if not can_keep_below(model, rows, dtype, folder):
+    if not can_keep(rows, model, dtype, folder):
         return
     store = store_for(rows, model, dtype, folder)
     done = 0
@@ -84,11 +84,6 @@ def keep_below(
         done += len(batch.indices)
         yield EvaluationStep("embedding", done, len(rows))
     rows.below = store
-
-
-def can_keep_below(model: MultiTaskModel, rows: Tokenised, dtype: torch.dtype, folder: Path | None) -> bool:
-    """Say whether what the lowest layers give can be kept."""
-    return _can_keep(rows, model, dtype, folder)
 
 
 @torch.no_grad()
@@ -116,7 +111,8 @@ def lowest(model: MultiTaskModel, count: int) -> Below | None:
     return below if torch.equal(whole, again) else None
 
 
-def _can_keep(rows: Tokenised, model: MultiTaskModel, dtype: torch.dtype, folder: Path | None) -> bool:
+def can_keep(rows: Tokenised, model: MultiTaskModel, dtype: torch.dtype, folder: Path | None) -> bool:
+    """Say whether a vector of every token can be kept, in memory or in a file."""
     size = bytes_of(rows.lengths, token_size(model.encoder), dtype)
     if size <= MOST_BYTES:
         return True

@@ -22,7 +22,7 @@ from mtl.modeling.dropout import quicken_dropout
 from mtl.modeling.encoder import max_length_of, transformer_of
 from mtl.modeling.measured import kept_choice, machine_and_encoder
 from mtl.modeling.multitask import MultiTaskModel
-from mtl.modeling.ways import PLAIN, fastest
+from mtl.modeling.ways import PLAIN, can_pack, fastest
 
 MAX_BFLOAT16_ERROR = 1e-3
 PROBE_TEXTS, PROBE_TOKENS, PROBE_REPEATS = 16, 48, 3
@@ -104,11 +104,13 @@ def again(model: MultiTaskModel, numerics: Numerics) -> Numerics:
     """Compute as an earlier part of a run did, with as many threads; sums divided otherwise have other last bits.
 
     Raises:
-        ConfigError: Its device is not here.
+        ConfigError: Its device is not here, or its way of computing is not.
     """
     if numerics.device != "cpu" and numerics.device != best_device():
         raise ConfigError(f"The run began on {numerics.device}, which is not here; go on with it where it began.")
     model.to(numerics.device)
+    if numerics.encoding.endswith("packed") and not can_pack(model.device):
+        raise ConfigError("The run began with a PyTorch that packs weights, which this one does not; go on with that.")
     torch.set_num_threads(numerics.threads)
     return apply(model, numerics)
 

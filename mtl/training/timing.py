@@ -19,7 +19,7 @@ from mtl.data.token_store import TokenStore
 from mtl.modeling.multitask import MultiTaskModel, embedding_size, token_size
 from mtl.training.boundary import (
     can_embed_once,
-    can_keep_below,
+    can_keep,
     embed_once,
     keep_below,
     lowest,
@@ -160,7 +160,7 @@ def _embed(run: Setup, rows: Tokenised) -> float:
 def _keep_below(run: Setup, scorer: MultiTaskModel, rows: Tokenised, count: int) -> float:
     """Do so for what the lowest layers give."""
     dtype = run.model.precision
-    if not len(rows) or not can_keep_below(run.model, rows, dtype, run.folder):
+    if not len(rows) or not can_keep(rows, run.model, dtype, run.folder):
         return 0.0
     seconds = _few_batches(scorer, rows, lambda sample: keep_below(scorer, sample, count, dtype))
     rows.below = _filled(rows, run.model, dtype, run.folder)

@@ -128,6 +128,7 @@ def test_runs_tab_refuses_a_run_that_another_window_deleted(
     page.locator(f"#run-list input[value='{name}']").check(force=True)
     page.locator("[data-testid=toast-body]", has_text="no such run").wait_for()
     page.wait_for_function(f"() => !document.querySelector(`#run-list input[value='{name}']`)")
+    assert name not in page.inner_text("#run-list")
 
 
 def test_sharing_button_compares_both_tasks_with_each_alone(open_page: OpenPage, small_csv: Path) -> None:
