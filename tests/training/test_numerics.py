@@ -8,6 +8,7 @@ import torch
 
 from mtl.config import RunConfig, TrainingConfig
 from mtl.data.splitting import Splits
+from mtl.errors import ConfigError
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.modeling.ways import WAYS
 from mtl.training import numerics
@@ -186,3 +187,12 @@ def test_numerics_of_passes_that_teach_nothing_are_settled_too(tiny_model: Multi
     assert from_text(found.as_text()) == found
     before = {name: value for name, value in found.as_text().items() if name != "encoding"}
     assert from_text(before).encoding == "float32", "as it was when runs did not say"
+
+
+def test_numerics_of_a_run_that_packed_weights_need_a_torch_that_packs(
+    tiny_model: MultiTaskModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = numerics.Numerics("cpu", "bfloat16", "eager", torch.get_num_threads(), "bfloat16 packed")
+    monkeypatch.setattr(numerics, "can_pack", lambda _: False)
+    with pytest.raises(ConfigError, match="packs weights"):
+        numerics.again(tiny_model, began)
