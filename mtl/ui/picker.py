@@ -17,6 +17,7 @@ from mtl.runs.store import STARTER, Run
 from mtl.runs.summary import summarise
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.events import LATEST
 from mtl.ui.runs.cards import SHARED, title
 
 log = logging.getLogger(__name__)
@@ -66,19 +67,18 @@ def wire(
     context: AppContext, picker: Picker, blocks: gr.Blocks, *, finished: gr.State, changed: gr.State, token: gr.State
 ) -> None:
     """Refresh the picker when the page opens, when it gets the focus, and when a run ends, is renamed or deleted."""
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     show = guarded(lambda name, secret: scores_html(context, name, secret))
     choose = guarded(lambda done, current, secret: _refresh(context, done, current, secret))
-    finished.change(choose, [finished, picker.checkpoint, token], picker.checkpoint, **private)
+    finished.change(choose, [finished, picker.checkpoint, token], picker.checkpoint, **LATEST)
     # the token is known only after the browser has handed over what it remembers
-    gr.on([blocks.load, token.change], choose, [finished, picker.checkpoint, token], picker.checkpoint, **private)
+    gr.on([blocks.load, token.change], choose, [finished, picker.checkpoint, token], picker.checkpoint, **LATEST)
     keep = guarded(lambda current, secret: _refresh(context, "", current, secret))
-    changed.change(keep, [picker.checkpoint, token], picker.checkpoint, **private)
+    changed.change(keep, [picker.checkpoint, token], picker.checkpoint, **LATEST)
     picker.checkpoint.focus(
         guarded(lambda current, secret: gr.update(choices=offers(context, secret))),
-        [picker.checkpoint, token], picker.checkpoint, **private,
+        [picker.checkpoint, token], picker.checkpoint, **LATEST,
     )  # fmt: skip
-    gr.on([picker.checkpoint.change, blocks.load], show, [picker.checkpoint, token], picker.scores, **private)
+    gr.on([picker.checkpoint.change, blocks.load], show, [picker.checkpoint, token], picker.scores, **LATEST)
 
 
 def _refresh(context: AppContext, finished: str, current: str | None, token: str) -> Any:

@@ -72,9 +72,27 @@ def test_runs_tab_names_shows_and_deletes_a_run(open_page: OpenPage, server: Ser
     page.click("#run-more-curves > button")
     page.locator("#run-more-choice label", has_text="Rates").click()
     page.wait_for_selector("#run-rates-plot .js-plotly-plot .scatterlayer path.js-line", state="attached")
+    _choose_faster_than_the_server_answers(page)
     page.get_by_role("tab", name="Configuration", exact=True).click()
     page.locator("#run-yaml", has_text="small.csv").wait_for()
     _delete_in_two_windows(page, open_page, server, name)
+
+
+def _choose_faster_than_the_server_answers(page: Any) -> None:
+    """Choose two figures within one answer: the second is the one that is wanted."""
+    page.evaluate("""() => {
+      const real = window.fetch;
+      window.slow = 1500;
+      window.fetch = async (...given) => {
+        await new Promise(done => setTimeout(done, window.slow));
+        return real(...given);
+      };
+    }""")
+    page.locator("#run-more-choice label", has_text="Weights").click()
+    page.locator("#run-more-choice label", has_text="Plan").click()
+    page.wait_for_selector("#run-plan-plot .js-plotly-plot", state="attached")
+    page.evaluate("() => { window.slow = 0; }")
+    page.wait_for_selector("#run-weights-plot", state="detached")
 
 
 def _delete_in_two_windows(page: Any, open_page: OpenPage, server: Server, name: str) -> None:

@@ -79,6 +79,22 @@ def strangers_run(server: Server, tiny_csv_bytes: bytes) -> Iterator[Run]:
     store.discard(run)
 
 
+def test_no_choice_is_dropped_while_the_one_before_is_answered(server: Server) -> None:
+    may_drop = {"click", "submit", "tick", "clear", "success", "failure", "then"}
+    modes: dict[str, set[str]] = {}
+    for event in server.config["dependencies"]:
+        names = {name for _, name in event["targets"]}
+        if event["backend_fn"] and not names <= may_drop and names != {"load"}:
+            modes.setdefault(event["trigger_mode"], set()).add(str(sorted(names)))
+    assert set(modes) == {"always_last"}, modes
+
+
+def test_a_double_click_is_one_press(server: Server) -> None:
+    pressed = [event for event in server.config["dependencies"] if [name for _, name in event["targets"]] == ["click"]]
+    assert len(pressed) > 20
+    assert {event["trigger_mode"] for event in pressed} == {"once"}
+
+
 def test_endpoints_are_exactly_the_named_ones(server: Server) -> None:
     events = server.config["dependencies"]
     named = {one["api_name"] for one in events if one["api_visibility"] == "public"}

@@ -13,6 +13,7 @@ from mtl.errors import DataError, UserError
 from mtl.tasks import TaskKind, TaskSpec
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded, lines
+from mtl.ui.events import LATEST
 from mtl.ui.page import Page
 
 
@@ -126,19 +127,16 @@ def build(page: Page, kind: Kind) -> None:
             answer = gr.HTML(
                 html.empty("No text yet", "Type one sentence a line, or try the examples."), elem_id=f"{slug}-answer"
             )
-    private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
         [page.blocks.load, page.checkpoint.change, page.token.change],
         guarded(lambda name, secret: _heads(page.context, name, secret, kind)),
         [page.checkpoint, page.token],
         head,
-        show_progress="hidden",
-        concurrency_limit=None,
-        **private,
+        **LATEST,
     )
     go.click(
         guarded(lambda text, task, name, secret: _answer(page.context, text, task, name, secret, kind)),
-        [texts, head, page.checkpoint, page.token], answer, concurrency_limit=4, **private,
+        [texts, head, page.checkpoint, page.token], answer, api_visibility="private", concurrency_limit=4,
     )  # fmt: skip
 
 

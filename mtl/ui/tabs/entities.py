@@ -14,6 +14,7 @@ from mtl.runs.files import write_twins
 from mtl.settings import settings
 from mtl.ui import html
 from mtl.ui.context import AppContext, download_folder, guarded, lines
+from mtl.ui.events import LATEST
 from mtl.ui.marks import colours, legend, marked
 from mtl.ui.page import Page
 from mtl.ui.tabs.classify import candidates, head_names
@@ -78,8 +79,7 @@ def build(page: Page) -> None:
     gr.on(
         [page.blocks.load, page.checkpoint.change, page.token.change],
         guarded(lambda name, secret: _offer(page.context, name, secret)),
-        [page.checkpoint, page.token], [head, go, nothing, box],
-        api_visibility="private", show_progress="hidden", concurrency_limit=None,
+        [page.checkpoint, page.token], [head, go, nothing, box], **LATEST,
     )  # fmt: skip
     gr.on(
         [go.click, texts.submit],

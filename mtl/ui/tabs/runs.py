@@ -10,12 +10,13 @@ from mtl.errors import CheckpointError
 from mtl.runs.summary import Summary, summarise
 from mtl.ui import picker
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.events import LATEST, PRIVATE
 from mtl.ui.page import Page
 from mtl.ui.runs import links, opened
 from mtl.ui.runs.cards import card
 from mtl.ui.runs.opened import Opened, Updates
 from mtl.ui.train import figures, report, result, starting
-from mtl.ui.train.live import POLL_SECONDS, PRIVATE, LiveSection
+from mtl.ui.train.live import POLL_SECONDS, LiveSection
 from mtl.ui.train.plan import start_choices
 
 LIST_SECONDS = 4 * POLL_SECONDS
@@ -54,14 +55,14 @@ def build(page: Page, live: LiveSection, tab: gr.Tab, tabs: gr.Tabs) -> None:
         return {part: news[key] for part, key in zip(outputs, OUTPUTS, strict=True) if key in news}
 
     known = [shown, token, look, listed]
-    again: dict[str, Any] = {"fn": guarded(refresh), "inputs": known, "outputs": outputs} | PRIVATE
+    again: dict[str, Any] = {"fn": guarded(refresh), "inputs": known, "outputs": outputs} | LATEST
     gr.on(
         [page.blocks.load, token.change, tab.select, timer.tick]
         + [state.change for state in (live.finished, live.run, live.changed)],
         **again,
     )
     picked = chosen.input(
-        guarded(lambda name, secret: _picked(context, name, secret)), [chosen, token], [shown, look], **PRIVATE
+        guarded(lambda name, secret: _picked(context, name, secret)), [chosen, token], [shown, look], **LATEST
     )
     picked.failure(**again)
     chosen.input(None, js=TO_THE_RUN, **PRIVATE)

@@ -13,9 +13,10 @@ from mtl.errors import ConfigError
 from mtl.training.demands import check_installed, cost
 from mtl.ui import html
 from mtl.ui.context import guarded
+from mtl.ui.events import LATEST
 from mtl.ui.train import options
 from mtl.ui.train.data import DataSection
-from mtl.ui.train.widgets import PRIVATE, heading, number, reveal
+from mtl.ui.train.widgets import heading, number, reveal
 
 WEIGHTING, CLIP = "training.weighting", "training.clip_per_task"
 # option -> label, what it means, its least and its largest value
@@ -65,13 +66,13 @@ def build(defaults: Mapping[str, Any], data: DataSection, final_weight: gr.Numbe
         for method in USED_BY[name]:
             shown.setdefault(method, []).append(fields[f"training.weighting_options.{name}"])
     reveal(weighting, shown)
-    weighting.change(lambda name: gr.update(info=WEIGHTING_HELP.get(name, "")), weighting, weighting, **PRIVATE)
+    weighting.change(lambda name: gr.update(info=WEIGHTING_HELP.get(name, "")), weighting, weighting, **LATEST)
     gr.on(
         [weighting.change, clip.change, data.task_columns.change],
         guarded(lambda name, norm, tasks: about_html(name, len(tasks or ()), norm)),
         [weighting, clip, data.task_columns],
         about,
-        **PRIVATE,
+        **LATEST,
     )
     return fields | options.conflict(defaults)
 

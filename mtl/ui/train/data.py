@@ -127,6 +127,7 @@ def _columns(label: str, info: str, elem_id: str) -> gr.Dropdown:
 def _wire(section: DataSection, file: gr.File, sample: gr.Button, correct: gr.Accordion) -> None:
     assert section.summary is not None and section.merges is not None
     private: dict[str, Any] = {"api_visibility": "private"}
+    latest = private | {"trigger_mode": "always_last"}
     reading = [component for path, component in section.corrections.items() if "split" not in path]
     guesses: list[Any] = [section.text_column, section.task_columns, *_split_widgets(section), section.merges]
     outputs = [section.files, section.summary, correct, *guesses, *reading]
@@ -146,13 +147,13 @@ def _wire(section: DataSection, file: gr.File, sample: gr.Button, correct: gr.Ac
         return [gr.skip(), drawn, gr.update(visible=True, open=True), *widgets, *kept]  # who corrects is in there
 
     cleared = [[], EMPTY, gr.update(visible=False), *_no_columns(), *kept]
-    file.upload(guarded(lambda paths: afresh(_named(paths))), file, outputs, **private)
+    file.upload(guarded(lambda paths: afresh(_named(paths))), file, outputs, **latest)
     file.clear(guarded(lambda: cleared), None, outputs, **private)
     sample.click(guarded(lambda: afresh([[str(SAMPLE), "data/sample.csv"]])), None, outputs, **private)
-    gr.on([widget.input for widget in reading], guarded(reread), section.inputs, outputs, **private)
+    gr.on([widget.input for widget in reading], guarded(reread), section.inputs, outputs, **latest)
     gr.on(
         [widget.input for widget in guesses], guarded(lambda values: summary_of(section, values)), section.inputs,
-        section.summary, trigger_mode="always_last", **private,
+        section.summary, **latest,
     )  # fmt: skip
 
 

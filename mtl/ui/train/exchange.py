@@ -17,11 +17,12 @@ from mtl.data.profile import profile
 from mtl.errors import ConfigError, UserError
 from mtl.ui import html
 from mtl.ui.context import guarded
+from mtl.ui.events import LATEST, PRIVATE
 from mtl.ui.train.as_text import command, differing_yaml
 from mtl.ui.train.data import GUESS, NO_GROUP, NO_SPLIT, DataSection, data_values, merge_choice, summary_of
 from mtl.ui.train.heads import Heads
 from mtl.ui.train.values import HEADS, to_form
-from mtl.ui.train.widgets import PRIVATE, heading
+from mtl.ui.train.widgets import heading
 from mtl.ui.uploads import understood_data
 
 SOURCE = "The pasted text"
@@ -119,7 +120,7 @@ def wire(exchange: Exchange, data: DataSection, heads: Heads, fields: Mapping[st
     def understood(given: Mapping[Any, Any]) -> str:
         return summary_of(data, given)
 
-    loaded = exchange.load.upload(guarded(_text_of), exchange.load, exchange.pasted, **PRIVATE)
+    loaded = exchange.load.upload(guarded(_text_of), exchange.load, exchange.pasted, **LATEST)
     filling: dict[str, Any] = {"fn": guarded(applied), "inputs": inputs, "outputs": outputs} | PRIVATE
     for filled in (loaded.success(**filling), exchange.apply.click(**filling)):
         filled.success(guarded(understood), data.inputs, data.summary, **PRIVATE)

@@ -13,6 +13,7 @@ from mtl.reports.plots import Figure, History, epochs, loss_curves, score_curves
 from mtl.reports.training_plots import conflict_map, embedding_curves, looks, rate_curves, share_curves, weight_curves
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.events import LATEST
 from mtl.ui.live_plot import live_plot
 
 Updates = dict[Any, Any]
@@ -147,7 +148,6 @@ def build_more(main: tuple[gr.HTML, gr.HTML], prefix: str = "") -> Curves:
 
 def wire(curves: Curves, context: AppContext, run: gr.State, token: gr.State) -> None:
     """Draw a figure when it is chosen or the fold is opened."""
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
     def show(name: str, secret: str, kind: str) -> Updates:
         events = context.history(context.open(name, secret)).events if name else []
@@ -158,9 +158,9 @@ def wire(curves: Curves, context: AppContext, run: gr.State, token: gr.State) ->
         guarded(show),
         [run, token, curves.choice],
         [*curves.outputs, curves.opened],
-        **private,
+        **LATEST,
     )
-    curves.fold.collapse(lambda: False, None, curves.opened, **private)
+    curves.fold.collapse(lambda: False, None, curves.opened, **LATEST)
 
 
 def chosen(curves: Curves, events: History, name: str) -> Updates:

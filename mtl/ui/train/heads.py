@@ -13,8 +13,9 @@ from mtl.config import TaskConfig
 from mtl.data.preparing import Understood
 from mtl.tasks import TaskKind
 from mtl.ui import html
+from mtl.ui.events import LATEST
 from mtl.ui.train.values import head_values, head_widgets
-from mtl.ui.train.widgets import PRIVATE, choice, heading, number, reveal
+from mtl.ui.train.widgets import choice, heading, number, reveal
 
 KINDS: dict[TaskKind, str] = {"classification": "one class per text", "token_classification": "entities in the text"}
 PREDICTS = "it predicts"
@@ -167,7 +168,7 @@ def _wire(heads: Heads) -> None:
         facts = given[heads.facts] or {}
         return heads.filled(list(facts), heads.values(given), facts, given[heads.chosen] or "")
 
-    heads.chosen.input(switched, inputs, heads.outputs, **PRIVATE)
+    heads.chosen.input(switched, inputs, heads.outputs, **LATEST)
 
 
 def facts_of(tasks: Sequence[str], understood: Understood | None) -> Facts:

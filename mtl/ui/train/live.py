@@ -17,6 +17,7 @@ from mtl.runs.store import Run
 from mtl.settings import settings
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.events import LATEST, PRIVATE
 from mtl.ui.train import figures, sharing
 from mtl.ui.train.data import DataSection
 from mtl.ui.train.plan import PlanSection, form_inputs, form_values
@@ -27,7 +28,6 @@ EMPTY = html.empty(
     "Nothing is training", "Choose a file on the left, or use the sample, then press Start. The curves appear here."
 )
 POLL_SECONDS = 2 if settings().public else 1
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 Updates = dict[Any, Any]
 
 
@@ -145,7 +145,7 @@ def _wire_poll(context: AppContext, view: _View) -> dict[str, Any]:
 
     inputs = [section.run, section.token, section.seen, curves.opened, curves.choice]
     look: dict[str, Any] = {"fn": guarded(poll), "inputs": inputs, "outputs": view.outputs} | PRIVATE
-    gr.on([section.timer.tick, section.changed.change], **look)
+    gr.on([section.timer.tick, section.changed.change], **look | LATEST)
     view.buttons.stop.click(
         guarded(lambda name, secret: _stopped(context, name, secret)),
         [section.run, section.token],

@@ -11,8 +11,9 @@ from mtl.choices import Preset
 from mtl.config import PhaseConfig
 from mtl.ui import html
 from mtl.ui.context import guarded
+from mtl.ui.events import LATEST, PRIVATE
 from mtl.ui.train.values import BOTH_PLANS, PHASES, PLAIN_PRESET, phase_row
-from mtl.ui.train.widgets import PRIVATE, heading, number
+from mtl.ui.train.widgets import heading, number
 
 UNFREEZING = "training.unfreezing"
 COLUMNS = ["epochs", "learn", "layers", "embeddings", "heads", "decay"]
@@ -55,7 +56,7 @@ def build(defaults: Mapping[str, Any]) -> dict[str, Any]:
     on, rows = fields[UNFREEZING], fields[PHASES]
     add.click(guarded(_added), rows, rows, **PRIVATE)
     remove.click(guarded(lambda kept: kept[:-1]), rows, rows, **PRIVATE)
-    gr.on([on.change, rows.change], guarded(_looks), [on, rows], [options, both, box, remove], **PRIVATE)
+    gr.on([on.change, rows.change], guarded(_looks), [on, rows], [options, both, box, remove], **LATEST)
     return fields
 
 

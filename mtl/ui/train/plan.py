@@ -16,6 +16,7 @@ from mtl.runs.limits import check_encoder
 from mtl.training.demands import check_installed
 from mtl.ui import picker
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.events import LATEST
 from mtl.ui.live_plot import live_plot
 from mtl.ui.train import balancing, basics, exchange, heads, options, phases
 from mtl.ui.train.basics import FREEZE, FRESH, START_FROM
@@ -25,7 +26,6 @@ from mtl.ui.train.heads import Heads
 from mtl.ui.train.planning import layer_count
 from mtl.ui.train.preview import Preview, preview
 from mtl.ui.train.values import HEADS, PHASES, to_form, to_values
-from mtl.ui.train.widgets import PRIVATE
 
 DEFAULTS = to_form(RunConfig())
 NAME = "encoder.name"
@@ -106,23 +106,23 @@ def _wire(section: PlanSection) -> None:
     assert editor is not None
     preset, unfreezing = fields["training.preset"], fields[phases.UNFREEZING]
     filled = [fields[path] for path in section.preset_paths]
-    preset.input(guarded(lambda name: _preset_values(section, name)), preset, filled, **PRIVATE)
+    preset.input(guarded(lambda name: _preset_values(section, name)), preset, filled, **LATEST)
     zeros = [fields["training.embeddings_learning_rate"], fields["training.head_learning_rate"]]
-    preset.change(guarded(basics.preset_infos), preset, [preset, *zeros], **PRIVATE)
-    unfreezing.input(phases.without_unfreezing, [preset, unfreezing, fields[PHASES]], preset, **PRIVATE)
+    preset.change(guarded(basics.preset_infos), preset, [preset, *zeros], **LATEST)
+    unfreezing.input(phases.without_unfreezing, [preset, unfreezing, fields[PHASES]], preset, **LATEST)
     balanced, weights = fields["training.sampling_options.balance_task"], fields["data.weight_column"]
     data.task_columns.change(
         guarded(lambda given: _tasks_changed(section, given)),
         {*data.inputs, editor.chosen, fields[NAME], *editor.inputs},
         [*editor.outputs, fields[FREEZE], balanced, weights],
-        **PRIVATE,
+        **LATEST,
     )
     gr.on(
         [fields[NAME].blur, fields[NAME].submit],
         guarded(lambda name, tasks: gr.update(choices=basics.freeze_choices(tasks or (), layer_count(name)))),
         [fields[NAME], data.task_columns],
         fields[FREEZE],
-        **PRIVATE,
+        **LATEST,
     )
 
 
@@ -167,7 +167,7 @@ def wire_runs(
     offer = guarded(lambda secret: gr.update(choices=start_choices(context, secret)))
     gr.on(
         [blocks.load, token.change, start.focus, start.change, *(state.change for state in changes)],
-        offer, token, start, **PRIVATE,
+        offer, token, start, **LATEST,
     )  # fmt: skip
     assert section.exchange is not None and section.heads is not None and section.summary is not None
     inputs = form_inputs(section, section.data) | {token, section.exchange.view}
@@ -181,7 +181,7 @@ def wire_runs(
     changing = [*others, *section.heads.widgets.values(), *section.data.inputs, section.looks, section.exchange.view]
     gr.on(
         [blocks.load, name.blur, name.submit, *(component.change for component in changing)],
-        guarded(redraw), inputs, [*section.summary, *section.exchange.outputs], trigger_mode="always_last", **PRIVATE,
+        guarded(redraw), inputs, [*section.summary, *section.exchange.outputs], **LATEST,
     )  # fmt: skip
     exchange.wire(section.exchange, section.data, section.heads, section.fields)
 

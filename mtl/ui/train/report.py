@@ -14,6 +14,7 @@ from mtl.runs.store import Run
 from mtl.runs.summary import scores_that_count
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.events import LATEST
 from mtl.ui.live_plot import live_plot
 
 Found = Mapping[str, Any]
@@ -91,9 +92,7 @@ def wire(section: ReportSection, context: AppContext, run: gr.State, token: gr.S
         guarded(closer),
         [run, token, section.choice],
         section.of_task,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
+        **LATEST,
     )
 
 

@@ -12,9 +12,10 @@ from mtl.errors import UserError
 from mtl.runs.store import STARTER, Run
 from mtl.ui import html
 from mtl.ui.context import AppContext, download_folder, guarded
+from mtl.ui.events import PRIVATE
 from mtl.ui.runs.cards import sentence
 from mtl.ui.train import report, sharing
-from mtl.ui.train.live import POLL_SECONDS, PRIVATE, LiveSection
+from mtl.ui.train.live import POLL_SECONDS, LiveSection
 
 FILES = ("config.yaml", "plan.json", "metrics.csv", "report.json")
 OWN_FILES = ("predictions.csv", "predictions.jsonl")  # every test text: not for those who only read the run

@@ -18,6 +18,7 @@ from mtl.runs.store import Run
 from mtl.settings import settings
 from mtl.ui import html
 from mtl.ui.context import AppContext, guarded
+from mtl.ui.events import LATEST
 from mtl.ui.train.data import DataSection
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,7 @@ def build_button(data: DataSection) -> SharingButton:
         guarded(lambda tasks, count: _offer(len(tasks or ()), count)),
         [data.task_columns, seeds],
         [go, about],
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
+        **LATEST,
     )
     return SharingButton(go, seeds, about)
 

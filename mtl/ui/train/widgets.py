@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from mtl.ui import html
+from mtl.ui.events import LATEST
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 NARROW = 92
 
 
@@ -42,7 +42,7 @@ def choice(label: str, helps: Mapping[Any, str], value: str, **options: Any) -> 
     made = gr.Dropdown(
         list(helps), value=value, label=label, info=helps[value], interactive=True, min_width=150, **options
     )
-    made.change(lambda name: gr.update(info=helps.get(name, "")), made, made, **PRIVATE)
+    made.change(lambda name: gr.update(info=helps.get(name, "")), made, made, **LATEST)
     return made
 
 
@@ -60,4 +60,4 @@ def reveal(chooser: Any, shown: Mapping[Any, Sequence[gr.components.Component]])
         updates = [gr.update(visible=component in wanted) for component in every]
         return updates if len(updates) > 1 else updates[0]
 
-    chooser.change(update, chooser, every, **PRIVATE)
+    chooser.change(update, chooser, every, **LATEST)
