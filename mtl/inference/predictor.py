@@ -21,7 +21,7 @@ from mtl.inference.neighbours import nearest, unit
 from mtl.modeling.encoder import max_length_of
 from mtl.modeling.multitask import MultiTaskModel
 from mtl.modeling.ways import fastest
-from mtl.runs.checkpoint import load_checkpoint
+from mtl.runs.checkpoint import load_checkpoint, weights_of
 from mtl.runs.store import open_run
 from mtl.settings import settings
 from mtl.tasks import TaskSpec
@@ -55,7 +55,8 @@ class Predictor:
     ) -> None:
         self.model, self.config, self.manifest = model.eval().to(best_device()), config, manifest
         self.tasks = model.tasks
-        self.way, self._fast = fastest(self.model, precision or settings().precision, settings().cache_dir)
+        weights = weights_of(manifest) if "files" in manifest else ""  # one of no checkpoint is checked anew
+        self.way, self._fast = fastest(self.model, precision or settings().precision, settings().cache_dir, weights)
 
     @classmethod
     def load(cls, run: str | Path, precision: Precision | None = None) -> Predictor:

@@ -16,6 +16,8 @@ from sentence_transformers import SentenceTransformer
 
 from mtl.modeling.encoder import transformer_of
 
+MOST_KEPT = 1000  # choices in one file; the oldest make room
+
 
 def machine_and_encoder(encoder: SentenceTransformer, *further: object) -> str:
     """Name what a measurement is about: this machine with so many threads, this shape of an encoder, and the rest."""
@@ -44,7 +46,7 @@ def kept_choice(
     """
     known: dict[str, Any] = _read(file) if file else {}
     if not is_valid(known.get(key)):
-        known[key] = list(measure())
+        known = dict(list(known.items())[-MOST_KEPT:]) | {key: list(measure())}
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")

@@ -131,13 +131,16 @@ def _replace(module: nn.Module, dtype: torch.dtype, *, packed: bool) -> None:
             _replace(child, dtype, packed=packed)
 
 
-def fastest(model: MultiTaskModel, precision: Precision, cache_dir: Path | None = None) -> tuple[str, MultiTaskModel]:
+def fastest(
+    model: MultiTaskModel, precision: Precision, cache_dir: Path | None = None, weights: str = ""
+) -> tuple[str, MultiTaskModel]:
     """Choose the fastest way whose error is within tolerance, and return it with a model that computes so.
 
     Args:
         model: In evaluation mode and float32, on its device.
         precision: `auto`; or the precision that it is to be, whatever the error.
-        cache_dir: Where the measurement is kept; None measures anew.
+        cache_dir: Where the measurements are kept; None measures anew.
+        weights: A hash of the model's weights; with it, the error is kept too, since it cannot be another one.
     """
     ways = [way for way in WAYS[precision] if can_pack(model.device) or not way.endswith("packed")]
     if len(ways) == 1:
@@ -147,11 +150,22 @@ def fastest(model: MultiTaskModel, precision: Precision, cache_dir: Path | None 
     order = kept_choice(
         file, key, lambda kept: isinstance(kept, list) and set(kept) == set(ways), lambda: _by_speed(model, ways)
     )
-    for way in order:
-        chosen = computing(model, way)
-        if precision != "auto" or way == PLAIN or error(model, chosen) <= TOLERANCE:
-            return way, chosen
-    raise AssertionError("float32 is always true to itself")
+    if precision != "auto":
+        return order[0], computing(model, order[0])
+    made: dict[str, MultiTaskModel] = {}
+
+    def within_tolerance() -> list[str]:
+        for way in order:
+            made[way] = computing(model, way)
+            if way == PLAIN or error(model, made[way]) <= TOLERANCE:
+                return [way]
+        raise AssertionError("float32 is always true to itself")
+
+    known = [[way] for way in order]
+    [way] = kept_choice(
+        file if weights else None, f"{key} {TOLERANCE:g} {weights}", known.__contains__, within_tolerance
+    )
+    return way, made.get(way) or computing(model, way)
 
 
 def _by_speed(model: MultiTaskModel, ways: Sequence[str]) -> list[str]:

@@ -132,6 +132,11 @@ def made_of(folder: Path) -> Made | None:
     return Made(**{field.name: manifest[field.name] for field in fields(Made)})
 
 
+def weights_of(manifest: Mapping[str, Any]) -> str:
+    """Name the weights of a checkpoint, those of its base encoder included, by their hashes."""
+    return f"{manifest['base']['sha256'][:16]} {manifest['files'][WEIGHTS]['sha256'][:16]}"
+
+
 def _read_tasks(folder: Path, config: RunConfig) -> list[TaskSpec]:
     """Read the tasks in the order of the heads; they are the configuration's, under the keys that those names get."""
     try:

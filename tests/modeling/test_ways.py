@@ -110,6 +110,24 @@ def test_way_is_float32_where_bfloat16_would_say_something_else(
     assert fastest(model, "auto")[0] == PLAIN, "what is no number is not true to anything"
 
 
+def test_way_of_the_same_weights_is_checked_once(
+    model: MultiTaskModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checked: list[MultiTaskModel] = []
+    order = sorted(EVERY, key=lambda way: way.startswith("float32"))
+    monkeypatch.setattr(ways, "_by_speed", lambda _, some: [way for way in order if way in some])
+    monkeypatch.setattr(ways, "error", lambda _, other: checked.append(other) or 1.0)
+    found = [fastest(model, "auto", tmp_path, weights)[0] for weights in ("a", "a", "b")]
+    assert found == [PLAIN] * 3
+    per_check = len(checked) // 2
+    assert per_check > 0
+    assert len(checked) == 2 * per_check, "once for each of two weights"
+    fastest(model, "auto", tmp_path)
+    assert len(checked) == 3 * per_check, "without a name of the weights every time"
+    monkeypatch.setattr(ways, "TOLERANCE", 2.0)
+    assert fastest(model, "auto", tmp_path, "a")[0] == order[0], "another tolerance is another question"
+
+
 def test_way_without_packing_is_one_without(model: MultiTaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "can_pack", lambda _: False)
     assert fastest(model, "float32")[0] == PLAIN
