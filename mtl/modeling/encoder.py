@@ -236,6 +236,6 @@ def encoder_sha256(encoder: SentenceTransformer) -> str:
     transformer: Any = encoder[0]
     for name, value in sorted(transformer.model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     digest.update(repr(sorted(transformer.tokenizer.get_vocab().items())).encode())
     return digest.hexdigest()
