@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from mtl.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,19 +53,6 @@ def start_process(
         env=environment,
         start_new_session=True,
     )
-
-
-def resident_bytes(pid: int) -> int:
-    """Return how much memory a process holds; 0 if it has just ended.
-
-    Pages of files do not count, where the system tells them apart: it takes them back when it needs them, and a
-    training that keeps much lets a file hold it (`mtl.data.token_store`).
-    """
-    try:
-        found = psutil.Process(pid).memory_info()
-    except psutil.Error:
-        return 0
-    return int(found.rss - getattr(found, "shared", 0))
 
 
 def was_killed(process: subprocess.Popen[bytes]) -> bool:

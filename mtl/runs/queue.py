@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from filelock import FileLock, Timeout
 
 from mtl.errors import CheckpointError, LimitError, UserError
+from mtl.machine import resident_bytes
 from mtl.runs.files import mend
 from mtl.runs.owners import owns
-from mtl.runs.process import resident_bytes, start_process, was_killed
+from mtl.runs.process import start_process, was_killed
 from mtl.runs.resuming import drop_points, points
 from mtl.runs.room import drop_expired, make_room
 from mtl.runs.standby import Standby

@@ -15,12 +15,10 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Literal
 
-import psutil
-
-from mtl.runs.process import resident_bytes, start_process
+from mtl.machine import free_bytes, resident_bytes
+from mtl.runs.process import start_process
 from mtl.runs.store import SAMPLE, Run
 from mtl.settings import settings
 
@@ -31,8 +29,6 @@ READY = b"ready\n"
 ENOUGH_BYTES, SHORT_BYTES = 3_000_000_000, 1_000_000_000
 RETRY_SECONDS = 300.0
 TAIL_BYTES = 2_000
-# A Linux container's own limit (cgroup 2, cgroup 1), since psutil speaks of the whole machine.
-CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 class Standby:
@@ -135,15 +131,6 @@ def _listen(process: subprocess.Popen[bytes], ready: threading.Event) -> None:
             sizes = [resident_bytes(pid) / 1e6 for pid in (process.pid, os.getpid())]
             log.info("a standby process is ready; it holds %.0f MB of memory, the page %.0f MB", *sizes)
             ready.set()
-
-
-def free_bytes() -> int:
-    """Return how much memory is free, in a container as far as its limit is known."""
-    found = [psutil.virtual_memory().available]
-    for file in CONTAINER_LIMITS:
-        with suppress(OSError, ValueError):  # no container, or `max`: no limit
-            found.append(int(file.read_text()) - resident_bytes(os.getpid()))
-    return min(found)
 
 
 def _is_wanted(least: int) -> bool:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import psutil
 import torch
 
+from mtl.machine import free_bytes
+
 SAMPLE_SECONDS = 0.005
-# A Linux container's own limit (cgroup 2, cgroup 1), since psutil speaks of the whole machine.
-CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # What torch's allocators say: on Linux and macOS, on Windows, on MPS.
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -44,7 +43,7 @@ class MemoryWatch:
         self._device_before = torch.cuda.memory_allocated()  # 0 where there is no CUDA or it is not in use yet
         if self._device_before:
             torch.cuda.reset_peak_memory_stats()
-        self._available = min([self._before + psutil.virtual_memory().available, *_container_limits()])
+        self._available = self._before + free_bytes()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="memory-watch")
         self._thread.start()
@@ -78,13 +77,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _resident_bytes() -> int:
     return psutil.Process().memory_info().rss
-
-
-def _container_limits() -> list[int]:
-    found = []
-    for file in CONTAINER_LIMITS:
-        try:
-            found.append(int(file.read_text()))
-        except (OSError, ValueError):  # no container, or `max`: no limit
-            continue
-    return found

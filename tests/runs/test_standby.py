@@ -207,16 +207,6 @@ def test_standby_is_there_only_if_asked_for_and_if_memory_allows(stage: Stage, m
     assert not any(psutil.pid_exists(pid) for pid in stage.started)
 
 
-def test_standby_memory_is_no_more_than_a_container_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = standby_module.free_bytes()
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(standby_module, "CONTAINER_LIMITS", (limit, tmp_path / "absent"))
-    limit.write_text("max\n")
-    assert standby_module.free_bytes() > 0
-    limit.write_text("4096\n")
-    assert standby_module.free_bytes() < min(whole, 4096)
-
-
 @pytest.mark.parametrize("mood", ["ready", "slow"])
 def test_standby_ends_with_its_queue(stage: Stage, mood: str) -> None:
     stage.behave(mood)
