@@ -17,6 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.activations import GELUActivation
 
 from mtl.choices import Precision
 from mtl.data.batching import pad, tokenise
@@ -26,6 +27,9 @@ from mtl.modeling.multitask import MultiTaskModel
 
 TOLERANCE = 1e-4  # one minus the cosine with float32
 PACKED_FOR = 1024  # rows of the products that weights are packed for; others work as well
+# A linear layer -> the activation of its output, as BERT and its kin name them, and as DistilBERT does. Where another
+# encoder means something else by these names, it is not true to float32 like this, and is computed without packing.
+FOLLOWED_BY = {"dense": "intermediate_act_fn", "lin1": "activation"}
 ROUNDS, PATIENCE_SECONDS = 7, 2.0
 PLAIN = "float32"
 WAYS: dict[Precision, tuple[str, ...]] = {
@@ -62,11 +66,13 @@ class Product(nn.Module):
         linear: The layer; its weights are copied.
         dtype: What is multiplied; the input is rounded to it, and the output has it.
         packed: Whether the weights are packed.
+        gelu: Whether GELU (erf) follows; packed weights only, whose product applies it before it writes its result.
     """
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype, *, packed: bool) -> None:
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype, *, packed: bool, gelu: bool = False) -> None:
         super().__init__()
         self._dtype = dtype
+        self._then: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
         weight = linear.weight.detach().to(dtype).contiguous()
         self._bias = None if linear.bias is None else linear.bias.detach().to(dtype)
         self.weight = linear.weight.detach().to("meta")  # some encoders ask for its type; no memory
@@ -79,7 +85,7 @@ class Product(nn.Module):
         x = x.to(self._dtype)
         if self._plain is not None:
             return F.linear(x, self._plain, self._bias)
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, *self._then)
         return found
 
 
@@ -126,7 +132,11 @@ def true_to(model: MultiTaskModel, way: str) -> MultiTaskModel:
 def _replace(module: nn.Module, dtype: torch.dtype, *, packed: bool) -> None:
     for name, child in module.named_children():
         if type(child) is nn.Linear:
-            setattr(module, name, Product(child, dtype, packed=packed))
+            activation = FOLLOWED_BY.get(name, "")
+            gelu = packed and isinstance(getattr(module, activation, None), GELUActivation)
+            setattr(module, name, Product(child, dtype, packed=packed, gelu=gelu))
+            if gelu:
+                setattr(module, activation, nn.Identity())
         else:
             _replace(child, dtype, packed=packed)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from mtl.config import RunConfig
 from mtl.config_text import override
@@ -49,6 +50,37 @@ def test_way_product_is_that_of_the_plain_layer(
     assert found.dtype == dtype
     tolerance = 1e-6 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)
+
+
+@needs_packing
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_way_product_applies_the_activation_that_follows(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(6, 7), 3 * torch.randn(50, 6)
+    with torch.inference_mode():
+        expected = nn.functional.gelu(linear(x))
+        found = Product(linear, dtype, packed=True, gelu=True)(x)
+    tolerance = 1e-6 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)
+
+
+@needs_packing
+@pytest.mark.parametrize(("activation", "left"), [("gelu", 0), ("relu", 1), ("gelu_new", 1)])
+def test_way_leaves_another_activation_where_it_is(activation: str, left: int) -> None:
+    config = BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        hidden_act=activation,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = BertModel(config).eval()
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        expected = model(input_ids=ids).last_hidden_state
+        ways._replace(model, torch.float32, packed=True)
+        found = model(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    acts = [type(layer.intermediate.intermediate_act_fn) for layer in model.encoder.layer]
+    assert sum(kind is not nn.Identity for kind in acts) == left
 
 
 @pytest.mark.parametrize("way", [way for way in EVERY if PACKS or not way.endswith("packed")])
