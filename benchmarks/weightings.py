@@ -1,9 +1,11 @@
 """Does sharing pay, and does a weighting help? Joint training under several weightings against each task alone.
 
     python benchmarks/weightings.py --data FILE.csv [--weightings fixed uncertainty pcgrad upgrad] [--rows 2000]
-        [--epochs 2] [--seeds 3] [--record]
+        [--epochs 2] [--joint-epochs 4] [--seeds 3] [--record]
 
 All runs have the defaults apart from the weighting, the same rows and the same seed, and keep their last weights.
+With as many epochs jointly as alone, the shared layers make as many steps for all tasks as they make for each alone;
+with twice as many for two tasks, the encoder passes over as many texts as in both single runs together.
 The interval is a paired bootstrap over evaluation rows and seeds of the difference in accuracy, joint minus alone.
 """
 
@@ -45,11 +47,13 @@ def main() -> None:
     options.add_argument("--weightings", nargs="+", default=["fixed", "uncertainty", "pcgrad", "upgrad"])
     options.add_argument("--rows", type=int, default=2_000)
     options.add_argument("--epochs", type=int, default=2)
+    options.add_argument("--joint-epochs", type=int, help="of the joint runs; by default as many as alone")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--evaluation-rows", type=int, default=2_000)
     options.add_argument("--set", action="append", default=[], help="KEY=VALUE for every run")
     given = options.parse_args()
     config, splits = read(given.data, [f"training.epochs={given.epochs}", *given.set])
+    joint_epochs = given.joint_epochs or given.epochs
     evaluation = draw(together(splits.validation, splits.test), given.evaluation_rows, 0)
     joint: dict[str, list[Trained]] = {weighting: [] for weighting in given.weightings}
     alone: dict[str, list[Trained]] = {task: [] for task in config.tasks}
@@ -61,14 +65,16 @@ def main() -> None:
             )
             tell(f"seed {seed}, {task} alone: {shown(alone[task][-1])}")
         for weighting in given.weightings:
-            weighted = override(seeded(config, seed), [f"training.weighting={weighting}"])
+            weighted = override(
+                seeded(config, seed), [f"training.weighting={weighting}", f"training.epochs={joint_epochs}"]
+            )
             joint[weighting].append(learn(weighted, rows, evaluation))
             tell(f"seed {seed}, {weighting}: {shown(joint[weighting][-1])}")
     name = ", ".join(path.name for path in given.data)
     numerics = alone[next(iter(alone))][0].numerics
     text = [
         f"## {date.today():%Y-%m-%d}: joint minus alone under {len(joint)} weightings, {name}, rows {given.rows:,}, "
-        f"epochs {given.epochs}, seeds {given.seeds}",
+        f"epochs {given.epochs} alone, {joint_epochs} jointly, seeds {given.seeds}",
         "",
         command(),
         "",
