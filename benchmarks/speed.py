@@ -259,7 +259,7 @@ def whole_encoder(work: Work) -> tuple[list[Row], str]:
         name = f"full fine-tuning, {task} of {work.file.name}"
         rows.append(at_least(name, peer, measured, GOALS[peer], effort=effort))
         chosen = f"{ours.numerics.precision}, {ours.numerics.attention} attention"
-        tell(f"{name}: {rows[-1].ratio} than {peer}; {seconds:.1f} s an epoch")
+        tell(f"{name}: {rows[-1].ratio} as {peer}; {seconds:.1f} s an epoch")
     return rows, chosen
 
 
@@ -278,7 +278,7 @@ def jointly(work: Work) -> list[Row]:
         found = Ratio(float(np.median(total)), float(total.min()), float(total.max()))
         name = f"{len(tasks)} tasks of {work.file.name} jointly"
         rows.append(at_least(name, f"{len(tasks)} runs, {peer}", found, goal))
-        tell(f"{name}: {rows[-1].ratio} than {peer}")
+        tell(f"{name}: {rows[-1].ratio} as {peer}")
     return rows
 
 
