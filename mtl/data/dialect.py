@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,14 +165,12 @@ def _widths(sample: str, dialect: Dialect) -> tuple[list[int], bool]:
 def sample_records(sample: str, dialect: Dialect) -> list[list[str]]:
     """Return the first rows of a text that is cut off somewhere, without its blank lines."""
     records: list[list[str]] = []
-    try:
+    with suppress(csv.Error):  # the sample may end within quotes; the rows before are whole
         for record in _records(sample, dialect):
             if record:
                 records.append(record)
             if len(records) > SAMPLE_RECORDS:
                 break
-    except csv.Error:
-        pass
     return records[:-1] if len(sample) >= SAMPLE_CHARACTERS and len(records) > 2 else records
 
 

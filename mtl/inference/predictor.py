@@ -40,6 +40,7 @@ class Predictor:
         manifest: Where in the run it was made.
         precision: How it computes: `float32`, `bfloat16`, or `auto`, whichever is faster here if its embeddings are
             true to float32 within a cosine of 1e-4. None: as the installation's settings say.
+        weights: Names the model's weights, if they are a checkpoint's as it was saved: what is known of them is kept.
 
     Attributes:
         model: With the checkpoint's own weights.
@@ -52,10 +53,10 @@ class Predictor:
         config: RunConfig,
         manifest: dict[str, Any],
         precision: Precision | None = None,
+        weights: str = "",
     ) -> None:
         self.model, self.config, self.manifest = model.eval().to(best_device()), config, manifest
         self.tasks = model.tasks
-        weights = weights_of(manifest) if "files" in manifest else ""  # one of no checkpoint is checked anew
         self.way, self._fast = fastest(self.model, precision or settings().precision, settings().cache_dir, weights)
 
     @classmethod
@@ -68,7 +69,8 @@ class Predictor:
         folder = open_run(run)
         if not folder.has_checkpoint:
             raise CheckpointError(f"The run {run} has no checkpoint: it ended before its first step.")
-        return cls(*load_checkpoint(folder.best), precision)
+        model, config, manifest = load_checkpoint(folder.best)
+        return cls(model, config, manifest, precision, weights_of(manifest))
 
     @property
     def precision(self) -> str:
