@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mtl.errors import CheckpointError
@@ -101,3 +102,22 @@ def beginning_above(layers: Sequence[nn.Module], below: Below, vectors: Tensor) 
     finally:
         for layer in known:
             del layer.forward
+
+
+@contextmanager
+def rounding(embeddings: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Let passes of an encoder hand vectors of a lower precision from layer to layer: less memory to read and write.
+
+    Args:
+        embeddings: The part before the layers; what it gives is rounded, and they go on in what they are given.
+        dtype: float32 changes nothing.
+    """
+
+    def rounded(module: nn.Module, inputs: object, output: Any) -> Any:
+        return output.to(dtype) if isinstance(output, Tensor) else output
+
+    handle = embeddings.register_forward_hook(rounded)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, cast
@@ -15,7 +15,7 @@ from mtl.config import RunConfig, TaskConfig
 from mtl.data.batching import IGNORE_INDEX
 from mtl.modeling.encoder import load_encoder, transformer_of
 from mtl.modeling.heads import HEADS, Head
-from mtl.modeling.layers import Below, beginning_above, find_embeddings_and_layers, output_below
+from mtl.modeling.layers import Below, beginning_above, find_embeddings_and_layers, output_below, rounding
 from mtl.tasks import TaskSpec
 
 
@@ -28,7 +28,8 @@ class MultiTaskModel(nn.Module):
         tasks: The tasks in the order of the heads.
 
     Attributes:
-        precision: The type the Transformer computes in; weights, pooling and heads are always float32.
+        precision: The type the Transformer multiplies in; weights, pooling and heads are always float32.
+        handed: The type of what its layers hand to each other, float32 or `precision`.
         below: The lowest layers, if what they give is known before for the rows that are computed.
         changed: Parts whose weights are not, or not for long, those of the base encoder: they learn in this run, or
             did in an earlier one.
@@ -39,7 +40,7 @@ class MultiTaskModel(nn.Module):
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
         self.tasks = tuple(tasks)
-        self.precision = torch.float32
+        self.precision = self.handed = torch.float32
         self.below: Below | None = None
         self.changed: frozenset[str] = frozenset()
 
@@ -73,7 +74,7 @@ class MultiTaskModel(nn.Module):
         if "sentence_embedding" in features:
             return features
         transformer, *rest = self.encoder
-        with self._above(features.pop("below", None)), self._autocast():
+        with self._above(features.pop("below", None)), self._handing_on(), self._autocast():
             features = transformer(features)
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in rest:
@@ -83,15 +84,23 @@ class MultiTaskModel(nn.Module):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
+    def _handing_on(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.handed == torch.float32 else rounding(self._stack[0], self.handed)
+
     def _above(self, vectors: Tensor | None) -> AbstractContextManager[None]:
         if vectors is None or self.below is None:
             return nullcontext()
-        return beginning_above(self.layers, self.below, vectors.float())
+        return beginning_above(self.layers, self.below, vectors.to(self.handed))
 
     @cached_property
+    def _stack(self) -> tuple[nn.Module, list[nn.Module]]:
+        embeddings, layers = find_embeddings_and_layers(transformer_of(self.encoder))
+        return embeddings, list(layers)
+
+    @property
     def layers(self) -> list[nn.Module]:
         """The layers of the Transformer, bottom first."""
-        return list(find_embeddings_and_layers(transformer_of(self.encoder))[1])
+        return self._stack[1]
 
     def output_below(self, features: dict[str, Tensor], count: int) -> tuple[Tensor, bool]:
         """Run the lowest `count` layers; see `mtl.modeling.layers.output_below`."""
@@ -138,11 +147,28 @@ class MultiTaskModel(nn.Module):
         """
         super().train(mode)
         if mode:
-            for module in self.modules():
-                parameters = list(module.parameters())
-                if parameters and not any(parameter.requires_grad for parameter in parameters):
-                    module.eval()
+            parameters = list(self.named_parameters(remove_duplicate=False))
+            weighing, learning = (set(_paths(parameters, learn)) for learn in (False, True))
+            _rest(self, "", weighing, learning)
         return self
+
+
+def _paths(parameters: Iterable[tuple[str, nn.Parameter]], learn: bool) -> Iterator[str]:
+    """Name the modules that have weights within; or, of them, those in which any learns."""
+    for name, parameter in parameters:
+        while name and (parameter.requires_grad or not learn):
+            name = name.rpartition(".")[0]
+            yield name
+
+
+def _rest(module: nn.Module, path: str, weighing: set[str], learning: set[str]) -> None:
+    """Switch the topmost modules that have weights, none of which learns, to evaluation mode."""
+    for name, child in module.named_children():
+        below = f"{path}.{name}" if path else name
+        if below in learning:
+            _rest(child, below, weighing, learning)
+        elif below in weighing:
+            child.eval()
 
 
 def sent(value: Tensor, device: torch.device) -> Tensor:

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from numpy.typing import ArrayLike
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from mtl.choices import SCORES
@@ -145,14 +147,16 @@ class ClassCollector(Collector):
         return {"logits": torch.cat(self._logits)[back], "labels": torch.cat(self._labels)[back]}
 
 
-def class_scores(truth: Any, guess: Any) -> dict[str, float]:
+def class_scores(truth: ArrayLike, guess: ArrayLike) -> dict[str, float]:
     """Score classes of texts. Shape of both: (N,), every text labelled."""
-    recall = precision_recall_fscore_support(truth, guess, labels=sorted(set(truth.tolist())), zero_division=0)[1]
+    truth, guess = np.asarray(truth), np.asarray(guess)
+    # one call: most of its time is spent checking what it was given, which an epoch of a frozen encoder notices
+    _, recall, f1, support = precision_recall_fscore_support(truth, guess, average=None, zero_division=0)
     return {
-        "accuracy": float(accuracy_score(truth, guess)),
-        "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
-        "weighted_f1": float(f1_score(truth, guess, average="weighted", zero_division=0)),
-        "macro_recall": float(recall.mean()),
+        "accuracy": float((truth == guess).mean()),
+        "macro_f1": float(f1.mean()),
+        "weighted_f1": float(np.average(f1, weights=support)),
+        "macro_recall": float(recall[support > 0].mean()),
     }
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Numerics:
         attention: The implementation of it in a training step.
         threads: How many the sums were divided over.
         encoding: How passes compute that teach nothing, one of `mtl.modeling.ways.WAYS`.
+        handed: What the layers hand to each other in a training step.
     """
 
     device: str
@@ -46,6 +48,7 @@ class Numerics:
     attention: str
     threads: int
     encoding: str = PLAIN
+    handed: str = "float32"
 
     def as_text(self) -> dict[str, str]:
         """Return it as plain text, for the record."""
@@ -54,8 +57,8 @@ class Numerics:
 
 def from_text(text: Mapping[str, str]) -> Numerics:
     """Read what `Numerics.as_text` wrote."""
-    encoding = text.get("encoding", PLAIN)  # runs of before computed so
-    return Numerics(text["device"], text["precision"], text["attention"], int(text["threads"]), encoding)
+    encoding, handed = text.get("encoding", PLAIN), text.get("handed", "float32")  # runs of before computed so
+    return Numerics(text["device"], text["precision"], text["attention"], int(text["threads"]), encoding, handed)
 
 
 def settle(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | None = None) -> Numerics:
@@ -78,7 +81,8 @@ def settle(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | No
     candidates = [(precision, attention) for precision in precisions for attention in attentions]
     best = candidates[0] if len(candidates) == 1 else _measured(model, candidates, cache_dir)
     encoding = _encoding(model, training, cache_dir)
-    return apply(model, Numerics(device, *best, torch.get_num_threads(), encoding))
+    handed = _handed(model, *best, cache_dir)
+    return apply(model, Numerics(device, *best, torch.get_num_threads(), encoding, handed))
 
 
 def _encoding(model: MultiTaskModel, training: TrainingConfig, cache_dir: Path | None) -> str:
@@ -96,7 +100,7 @@ def apply(model: MultiTaskModel, numerics: Numerics) -> Numerics:
     if numerics.device == "cpu":
         quicken_dropout(model)
     _set_attention(model, numerics.attention)
-    model.precision = DTYPES[numerics.precision]
+    model.precision, model.handed = DTYPES[numerics.precision], DTYPES[numerics.handed]
     return numerics
 
 
@@ -134,9 +138,13 @@ def _set_attention(model: MultiTaskModel, attention: str) -> None:
         transformer.set_attn_implementation(attention)
 
 
+def _kept_in(cache_dir: Path | None) -> Path | None:
+    return cache_dir / "numerics.json" if cache_dir else None
+
+
 def _measured(model: MultiTaskModel, candidates: list[tuple[str, str]], cache_dir: Path | None) -> tuple[str, str]:
     key = machine_and_encoder(model.encoder, candidates)
-    file = cache_dir / "numerics.json" if cache_dir else None
+    file = _kept_in(cache_dir)
     known = [list(candidate) for candidate in candidates]
     precision, attention = kept_choice(file, key, known.__contains__, lambda: _fastest(model, candidates))
     return precision, attention
@@ -144,38 +152,91 @@ def _measured(model: MultiTaskModel, candidates: list[tuple[str, str]], cache_di
 
 def _fastest(model: MultiTaskModel, candidates: list[tuple[str, str]]) -> tuple[str, str]:
     """Time a forward and a backward pass of each candidate; bfloat16 must also agree with float32."""
-    transformer = transformer_of(model.encoder)
-    wanted, training = [parameter.requires_grad for parameter in transformer.parameters()], model.training
-    transformer.requires_grad_(True)
-    vocabulary = transformer.get_input_embeddings().weight.shape[0]
-    with torch.random.fork_rng():
-        generator = torch.Generator().manual_seed(0)
-        shape = (PROBE_TEXTS, min(PROBE_TOKENS, max_length_of(model.encoder)))
-        ids = torch.randint(vocabulary, shape, generator=generator)
-        features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        embeddings: dict[str, torch.Tensor] = {}
-        seconds: dict[tuple[str, str], float] = {}
-        for precision, attention in candidates:
-            _set_attention(model, attention)
-            model.precision = DTYPES[precision]
-            model.eval()
-            with torch.no_grad():
-                embedding = model.encode(features)["sentence_embedding"]
-            error = (1 - F.cosine_similarity(embeddings.setdefault("float32", embedding), embedding)).max().item()
-            if error <= MAX_BFLOAT16_ERROR:
-                seconds[precision, attention] = _step_seconds(model, features)
-    for parameter, flag in zip(transformer.parameters(), wanted, strict=True):
-        parameter.requires_grad_(flag)
-    model.zero_grad(set_to_none=True)
-    model.train(training)
+    features = _probe(model)
+    with _trying(model):
+        first = _embed(model, features, *candidates[0])
+        seconds = {
+            candidate: _step_seconds(model, features)
+            for candidate in candidates
+            if _error(_embed(model, features, *candidate), first) <= MAX_BFLOAT16_ERROR
+        }
     return min(seconds, key=seconds.__getitem__)
 
 
+def _handed(model: MultiTaskModel, precision: str, attention: str, cache_dir: Path | None) -> str:
+    """Choose what the layers hand to each other: the precision, if they can, since that is half to read and write."""
+    if precision == "float32":
+        return precision
+    key = machine_and_encoder(model.encoder, precision, attention, "handed")
+    known = [["float32"], [precision]]
+    [handed] = kept_choice(
+        _kept_in(cache_dir),
+        key,
+        known.__contains__,
+        lambda: [precision if _can_hand_on(model, precision, attention) else "float32"],
+    )
+    return handed
+
+
+def _can_hand_on(model: MultiTaskModel, precision: str, attention: str) -> bool:
+    """Say whether the layers compute, and still agree with float32, when they hand lower precision to each other."""
+    features = _probe(model)
+    with _trying(model):
+        exact = _embed(model, features, "float32", attention)
+        try:
+            rounded = _embed(model, features, precision, attention, handed=precision)
+            _step(model, features)
+        except RuntimeError:  # an operator of this encoder does not take two types
+            return False
+    return _error(rounded, exact) <= MAX_BFLOAT16_ERROR
+
+
+def _probe(model: MultiTaskModel) -> dict[str, torch.Tensor]:
+    vocabulary = transformer_of(model.encoder).get_input_embeddings().weight.shape[0]
+    shape = (PROBE_TEXTS, min(PROBE_TOKENS, max_length_of(model.encoder)))
+    ids = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+@contextmanager
+def _trying(model: MultiTaskModel) -> Iterator[None]:
+    """Let all of the Transformer learn for a while, and leave no trace of it; `apply` says then how it computes."""
+    transformer = transformer_of(model.encoder)
+    wanted, training = [parameter.requires_grad for parameter in transformer.parameters()], model.training
+    transformer.requires_grad_(True)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        for parameter, flag in zip(transformer.parameters(), wanted, strict=True):
+            parameter.requires_grad_(flag)
+        model.zero_grad(set_to_none=True)
+        model.train(training)
+        model.precision = model.handed = torch.float32
+
+
+@torch.no_grad()
+def _embed(
+    model: MultiTaskModel, features: dict[str, torch.Tensor], precision: str, attention: str, handed: str = "float32"
+) -> torch.Tensor:
+    _set_attention(model, attention)
+    model.precision, model.handed = DTYPES[precision], DTYPES[handed]
+    return model.eval().encode(features)["sentence_embedding"]
+
+
+def _error(embedding: torch.Tensor, exact: torch.Tensor) -> float:
+    return (1 - F.cosine_similarity(exact, embedding)).max().item()
+
+
 def _step_seconds(model: MultiTaskModel, features: dict[str, torch.Tensor]) -> float:
-    model.encoder.train()
     best = float("inf")
     for _ in range(1 + PROBE_REPEATS):
         start = time.perf_counter()
-        model.encode(features)["sentence_embedding"].square().sum().backward()
+        _step(model, features)
         best = min(best, time.perf_counter() - start)
     return best
+
+
+def _step(model: MultiTaskModel, features: dict[str, torch.Tensor]) -> None:
+    model.encoder.train()
+    model.encode(features)["sentence_embedding"].square().sum().backward()

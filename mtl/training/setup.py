@@ -195,7 +195,7 @@ class Setup:
     def predictor(self) -> MultiTaskModel:
         """Return the model as a checkpoint of it will compute: likewise, if that is true to float32."""
         self.model.eval()
-        self.model.precision = torch.float32
+        self.model.precision = self.model.handed = torch.float32
         return true_to(self.model, self.numerics.encoding)
 
     def order_rows(self) -> None:

@@ -65,7 +65,8 @@ def test_numerics_are_kept_in_the_cache_folder_and_read_again(
     cache = tmp_path / "new" / "cache"
     first = settle(tiny_model, AUTO, cache)
     assert (first.precision, first.attention) == ("bfloat16", "sdpa")
-    assert list(json.loads((cache / "numerics.json").read_text()).values()) == [["bfloat16", "sdpa"]]
+    kept = json.loads((cache / "numerics.json").read_text())
+    assert list(kept.values()) == [["bfloat16", "sdpa"], ["bfloat16"]], "precision and attention; what layers hand on"
     settle(tiny_model, fixed())
     assert settle(tiny_model, AUTO, cache) == first
     assert tiny_model.precision == torch.bfloat16
@@ -80,7 +81,7 @@ def test_numerics_of_another_encoder_are_measured_apart(
     tiny_model.encoder[0].model.config.hidden_dropout_prob = 0.3
     settle(tiny_model, AUTO, tmp_path)
     assert len(measured) == 2
-    assert len(json.loads((tmp_path / "numerics.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "numerics.json").read_text())) == 4, "two choices of each"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\xff"])
@@ -155,6 +156,7 @@ def test_numerics_are_written_as_text(tiny_model: MultiTaskModel) -> None:
         "attention": "eager",
         "threads": str(torch.get_num_threads()),
         "encoding": "float32",
+        "handed": "float32",
         "torch": torch.__version__,
     }
 
@@ -185,8 +187,8 @@ def test_numerics_of_passes_that_teach_nothing_are_settled_too(tiny_model: Multi
     assert found.encoding in WAYS["auto"]
     assert settle(tiny_model, AUTO, tmp_path) == found
     assert from_text(found.as_text()) == found
-    before = {name: value for name, value in found.as_text().items() if name != "encoding"}
-    assert from_text(before).encoding == "float32", "as it was when runs did not say"
+    before = {name: value for name, value in found.as_text().items() if name not in {"encoding", "handed"}}
+    assert (from_text(before).encoding, from_text(before).handed) == ("float32", "float32"), "as when runs did not say"
 
 
 def test_numerics_of_a_run_that_packed_weights_need_a_torch_that_packs(
@@ -196,3 +198,48 @@ def test_numerics_of_a_run_that_packed_weights_need_a_torch_that_packs(
     monkeypatch.setattr(numerics, "can_pack", lambda _: False)
     with pytest.raises(ConfigError, match="packs weights"):
         numerics.again(tiny_model, began)
+
+
+def test_numerics_let_layers_hand_on_what_they_multiply_in(tiny_model: MultiTaskModel, tiny_splits: Splits) -> None:
+    assert settle(tiny_model, fixed("bfloat16")).handed == "bfloat16"
+    batch = tokenised(tiny_model, tiny_splits.train).batch(range(8))
+    seen: list[torch.dtype] = []
+    for layer in tiny_model.layers:
+        layer.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    tiny_model.eval()
+    rounded = tiny_model.encode(batch.features)["sentence_embedding"]
+    assert set(seen) == {torch.bfloat16}
+    assert rounded.dtype == torch.float32
+    tiny_model.handed = torch.float32
+    seen.clear()
+    apart = 1 - torch.cosine_similarity(rounded, tiny_model.encode(batch.features)["sentence_embedding"])
+    assert set(seen) == {torch.float32}
+    assert 0 < apart.max() < 1e-3
+
+
+def test_numerics_hand_on_float32_where_the_other_is_not_accurate_or_fails(
+    tiny_model: MultiTaskModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(numerics, "MAX_BFLOAT16_ERROR", -1.0)
+        assert settle(tiny_model, fixed("bfloat16")).handed == "float32"
+    layer, forward = tiny_model.layers[0], tiny_model.layers[0].forward
+
+    def only_float32(vectors: torch.Tensor, *further: object, **named: object) -> object:
+        if vectors.dtype != torch.float32:
+            raise RuntimeError("expected scalar type Float but found BFloat16")
+        return forward(vectors, *further, **named)
+
+    monkeypatch.setattr(layer, "forward", only_float32)
+    found = settle(tiny_model, fixed("bfloat16"))
+    assert (found.precision, found.handed) == ("bfloat16", "float32")
+    assert tiny_model.handed == torch.float32
+    assert all(parameter.grad is None for parameter in tiny_model.parameters())
+
+
+def test_numerics_of_an_earlier_part_are_taken_up(tiny_model: MultiTaskModel) -> None:
+    for handed in ("bfloat16", "float32"):
+        numerics.again(
+            tiny_model, numerics.Numerics("cpu", "bfloat16", "eager", torch.get_num_threads(), handed=handed)
+        )
+        assert tiny_model.handed == getattr(torch, handed)
