@@ -70,7 +70,8 @@ class MultiTaskModel(nn.Module):
             The features, without `below`, and with `token_embeddings`, shape (B, T, D), and `sentence_embedding`, shape
             (B, D).
         """
-        features = {name: sent(value, self.device) for name, value in features.items()}
+        device = self.device
+        features = {name: sent(value, device) for name, value in features.items()}
         if "sentence_embedding" in features:
             return features
         transformer, *rest = self.encoder
