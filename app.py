@@ -11,21 +11,23 @@ os.environ["GRADIO_SSR_MODE"] = "False"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtl.errors import UserError  # noqa: E402
+from mtl.garbage import uncollected  # noqa: E402
 from mtl.settings import settings  # noqa: E402
 
 
 def main() -> None:
     """Read the settings, build the page and serve it until a signal ends it."""
     os.environ["MTL_PROFILE"] = settings().profile  # training processes do not see that this is a Space
-    from mtl.ui import logs
-    from mtl.ui.app import build_demo, launch_options, open_context
+    with uncollected():
+        from mtl.ui import logs
+        from mtl.ui.app import build_demo, launch_options, open_context
 
-    logs.set_up(settings())
-    logs.say_settings(settings())
-    signal.signal(signal.SIGTERM, _end)
-    context = open_context()
-    demo = build_demo(context)
-    demo.launch(**launch_options(context), prevent_thread_lock=True)
+        logs.set_up(settings())
+        logs.say_settings(settings())
+        signal.signal(signal.SIGTERM, _end)
+        context = open_context()
+        demo = build_demo(context)
+        demo.launch(**launch_options(context), prevent_thread_lock=True)
     context.warm()  # only now: importing torch would hold up the first answer of the page
     demo.block_thread()
 

@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    {"mtl.errors", "mtl.tasks", "mtl.settings", "mtl.choices", "mtl.config", "mtl.config_text", "mtl.machine"},
+    {
+        *("mtl.errors", "mtl.tasks", "mtl.settings", "mtl.choices", "mtl.config", "mtl.config_text"),
+        *("mtl.garbage", "mtl.machine"),
+    },
     {"mtl.data", "mtl.modeling"},
     {"mtl.training"},
     {"mtl.runs", "mtl.inference", "mtl.sharing", "mtl.reports"},

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from mtl.errors import CheckpointError, UserError
+from mtl.garbage import uncollected
 from mtl.runs import store
 from mtl.runs.files import why_not_written
 from mtl.runs.resuming import points
@@ -119,7 +120,8 @@ def _stand_by(given: SimpleQueue[str]) -> str:
     server = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no word to the server
     try:
-        rehearse()
+        with uncollected():
+            rehearse()
     except UserError as error:
         log.warning("%s", error)
     give_back()

@@ -24,6 +24,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from mtl.errors import CheckpointError, DataError, LimitError, UserError
+from mtl.garbage import uncollected
 from mtl.runs import owners
 from mtl.runs.progress import progress
 from mtl.runs.queue import RunQueue
@@ -248,9 +249,10 @@ class AppContext:
                 if key in self._predictors:
                     self._predictors.move_to_end(key)
                     return self._predictors[key]
-            from mtl.inference.predictor import Predictor
+            with uncollected():
+                from mtl.inference.predictor import Predictor
 
-            predictor = Predictor.load(run.path)
+                predictor = Predictor.load(run.path)
             with self._lock:
                 if run.has_checkpoint:  # it may have been deleted meanwhile
                     self._predictors[key] = predictor
