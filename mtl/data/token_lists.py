@@ -41,7 +41,9 @@ class TokenLists:
             places.append(np.fromiter(flat, dtype=np.int32).reshape(-1, 2))
         self._starts = [0, *accumulate(self.lengths)]
         self._values = {name: _joined(arrays) for name, arrays in parts.items()}
-        self.offsets: Sequence[Offsets] = _OffsetRows(self._starts, np.concatenate(places or [np.empty((0, 2))]))
+        pairs = np.concatenate(places or [np.empty((0, 2), dtype=np.int32)])
+        # without an answer if nothing was asked: every batch would put such answers together
+        self.offsets: Sequence[Offsets] = _OffsetRows(self._starts, pairs) if len(pairs) else ((),) * len(self.lengths)
 
     def take(self, rows: Sequence[int]) -> dict[str, list[list[int]]]:
         """Return the lists of some texts, as a tokenizer pads them: input name -> one list per text."""
@@ -60,7 +62,7 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 class _OffsetRows(Sequence[Offsets]):
-    """Reads like a tuple of tuples. The pairs have the shape (M, 2), or (0, 2) if nothing was asked."""
+    """Reads like a tuple of tuples. The pairs have the shape (M, 2)."""
 
     def __init__(self, starts: list[int], pairs: np.ndarray) -> None:
         self._starts, self._pairs = starts, pairs

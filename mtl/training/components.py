@@ -251,12 +251,15 @@ def pretrained_parts(model: MultiTaskModel) -> frozenset[str]:
 
 def parameter_names(model: MultiTaskModel, names: Iterable[str]) -> list[str]:
     """List the state-dict names of all weights in these parts."""
+    return [name for name, _ in _named(model, names)]
+
+
+def _named(model: MultiTaskModel, names: Iterable[str]) -> list[tuple[str, nn.Parameter]]:
     parts = components(model)
     wanted = {id(parameter) for name in names for parameter in parts[name].parameters()}
-    return [name for name, parameter in model.named_parameters() if id(parameter) in wanted]
+    return [(name, parameter) for name, parameter in model.named_parameters() if id(parameter) in wanted]
 
 
 def snapshot(model: MultiTaskModel, names: Iterable[str]) -> dict[str, torch.Tensor]:
     """Copy the weights of these parts."""
-    weights = dict(model.named_parameters())
-    return {name: weights[name].detach().clone() for name in parameter_names(model, names)}
+    return {name: parameter.detach().clone() for name, parameter in _named(model, names)}
