@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtl.errors import ConfigError, DataError, UserError
+from mtl.garbage import uncollected
 
 if TYPE_CHECKING:
     from mtl.config import RunConfig
@@ -170,12 +171,14 @@ def evaluate(
     from mtl.data.preparing import check_labels, merge_labels
     from mtl.data.reading import is_missing, quoted, read_file
     from mtl.data.splitting import Examples
-    from mtl.inference.predictor import Predictor
-    from mtl.inference.table import texts_of
-    from mtl.training.evaluation import evaluate as score
 
     table = read_file(data)
-    predictor = Predictor.load(checkpoint)
+    with uncollected():
+        from mtl.inference.predictor import Predictor
+        from mtl.inference.table import texts_of
+        from mtl.training.evaluation import evaluate as score
+
+        predictor = Predictor.load(checkpoint)
     table = merge_labels(table, predictor.config.tasks)
     texts = texts_of(predictor, table)
     tasks = [task for task in predictor.tasks if task.name in table.columns]
@@ -205,12 +208,13 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="The CSV file to write.")] = None,
 ) -> None:
     """Predict every task: for texts on the command line, or for a file, whose columns are kept."""
-    from mtl.inference.answers import brief, in_words
-    from mtl.inference.predictor import Predictor
-    from mtl.inference.table import predict_file
-
     source = _texts_or_file(text, input, output)
-    predictor = Predictor.load(checkpoint)
+    with uncollected():
+        from mtl.inference.answers import brief, in_words
+        from mtl.inference.predictor import Predictor
+        from mtl.inference.table import predict_file
+
+        predictor = Predictor.load(checkpoint)
     if source is not None and output is not None:
         from mtl.terminal import with_row_progress
 
@@ -236,11 +240,12 @@ def embed(
     output: Annotated[Path | None, typer.Option(help="The NPY file to write.")] = None,
 ) -> None:
     """Embed texts: print shape and first values, or write a file's embeddings as float32 NPY, a row per row."""
-    from mtl.inference.predictor import Predictor
-    from mtl.inference.table import embed_file
-
     source = _texts_or_file(text, input, output)
-    predictor = Predictor.load(checkpoint)
+    with uncollected():
+        from mtl.inference.predictor import Predictor
+        from mtl.inference.table import embed_file
+
+        predictor = Predictor.load(checkpoint)
     if source is not None and output is not None:
         from mtl.terminal import with_row_progress
 
@@ -254,10 +259,11 @@ def embed(
 @app.command()
 def export(checkpoint: Checkpoint, output: Annotated[Path, typer.Option(help="The zip file to write.")]) -> None:
     """Write a zip whose folder SentenceTransformer(path) opens, with heads and labels beside it."""
-    from mtl.inference.predictor import Predictor
-    from mtl.sharing.bundle import export_bundle
+    with uncollected():
+        from mtl.inference.predictor import Predictor
+        from mtl.sharing.bundle import export_bundle
 
-    predictor = Predictor.load(checkpoint)
+        predictor = Predictor.load(checkpoint)
     try:
         notes = export_bundle(predictor, output, checkpoint.resolve().name)
     except OSError as error:
