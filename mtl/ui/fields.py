@@ -20,6 +20,8 @@ MOST_CHARACTERS = 300
 MOST_CHOSEN = 1_000
 TITLE = "That did not work"
 NEVER_EMPTY = (gr.Checkbox, gr.Slider, gr.UploadButton, gr.Dataset)
+UNOFFERED = "not in the list of choices"  # how Gradio says it, with the value and the whole list
+GONE = "What was chosen is not offered any more: the list was renewed meanwhile. Choose again."
 ODD = "A value of the request is not one that its field takes."
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def guard_fields(demo: gr.Blocks) -> None:
         try:
             return await prepare(block_fn, inputs, *args, **kwargs)
         except gr.Error as error:
-            raise _refused(str(error.message)) from None
+            raise _refused(GONE if UNOFFERED in str(error.message) else str(error.message)) from None
         except Exception:  # noqa: BLE001  # a component fails in its own way at a value of another type
             raise _refused(ODD) from None
 

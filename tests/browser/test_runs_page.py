@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,19 +81,27 @@ def test_runs_tab_names_shows_and_deletes_a_run(open_page: OpenPage, server: Ser
 
 def _choose_faster_than_the_server_answers(page: Any) -> None:
     """Choose two figures within one answer: the second is the one that is wanted."""
-    page.evaluate("""() => {
-      const real = window.fetch;
-      window.slow = 1500;
-      window.fetch = async (...given) => {
-        await new Promise(done => setTimeout(done, window.slow));
-        return real(...given);
-      };
-    }""")
+    _slow_down(page, 1500)
     page.locator("#run-more-choice label", has_text="Weights").click()
     page.locator("#run-more-choice label", has_text="Plan").click()
     page.wait_for_selector("#run-plan-plot .js-plotly-plot", state="attached")
     page.evaluate("() => { window.slow = 0; }")
     page.wait_for_selector("#run-weights-plot", state="detached")
+
+
+def _slow_down(page: Any, milliseconds: int) -> None:
+    """Let the page's requests wait before they are sent; `window.slow = 0` ends it for those to come."""
+    page.evaluate(
+        """milliseconds => {
+          const real = window.fetch;
+          window.slow = milliseconds;
+          window.fetch = async (...given) => {
+            await new Promise(done => setTimeout(done, window.slow));
+            return real(...given);
+          };
+        }""",
+        milliseconds,
+    )
 
 
 def _delete_in_two_windows(page: Any, open_page: OpenPage, server: Server, name: str) -> None:
@@ -131,20 +140,31 @@ def _ask(page: Any) -> None:
     pytest.fail("Delete does not ask")
 
 
+@pytest.mark.parametrize("renewed", [False, True], ids=["before", "after"])
 def test_runs_tab_refuses_a_run_that_another_window_deleted(
-    open_page: OpenPage, server: Server, small_csv: Path
+    open_page: OpenPage, server: Server, small_csv: Path, renewed: bool
 ) -> None:
+    """Choose it before the list is renewed, and so that the choice arrives after that."""
     page = open_page()
     _prepare(page, small_csv)
     page.click("#start")
     name = _wait_for_the_end(page)
     _go_to(page, "Runs")
     page.wait_for_selector(f"#run-list input[value='{name}']")
+    page.wait_for_timeout(3000)  # the end of the run and the tab have both had the list renewed
     for path in sorted((server.runs / name).rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     (server.runs / name).rmdir()
+    if renewed:
+        _slow_down(page, 4000)
     page.locator(f"#run-list input[value='{name}']").check(force=True)
-    page.locator("[data-testid=toast-body]", has_text="no such run").wait_for()
+    if renewed:
+        page.evaluate("() => { window.slow = 0; }")
+        _go_to(page, "Train")
+        _go_to(page, "Runs")
+        page.wait_for_function(f"() => !document.querySelector(`#run-list input[value='{name}']`)")
+    said = re.compile("not offered any more" if renewed else "no such run|not offered any more")
+    page.locator("[data-testid=toast-body]", has_text=said).wait_for()
     page.wait_for_function(f"() => !document.querySelector(`#run-list input[value='{name}']`)")
     assert name not in page.inner_text("#run-list")
 
