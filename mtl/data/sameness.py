@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 
-_LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_LINK = re.compile(r"(?:https?://|www\.)(?=\S*\w)\S+", re.IGNORECASE)  # `www.)` is none
 _MENTION = re.compile(r"(?<!\w)@\w+")
 # Punctuation of ASCII, Latin-1, the general block, CJK and full width; other signs, such as emoji, carry meaning.
 _PUNCTUATION = re.compile(
@@ -17,15 +17,15 @@ _PUNCTUATION = re.compile(
 def normalised(text: str) -> str:
     """Return the form under which two texts count as the same.
 
-    Case, white space, punctuation, links and mentions (`@name`) are ignored. A text made of nothing else keeps its
-    own form, so that `:)` and `!!!` differ.
+    Case, white space, punctuation, links and mentions (`@name`) are ignored. A text without anything else keeps its
+    links and mentions, and one of punctuation alone its own form, so that `:)` and `!!!` differ.
     """
-    bare = folded = _folded(text)
+    bare = _folded(text)
     if "://" in bare or "www." in bare:
         bare = _LINK.sub(" ", bare)
     if "@" in bare:
         bare = _MENTION.sub(" ", bare)
-    return " ".join(_PUNCTUATION.sub(" ", bare).split() or folded.split())
+    return " ".join(_PUNCTUATION.sub(" ", bare).split()) or same_words(text)
 
 
 def same_words(text: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from mtl.data.sameness import Groups, normalised, same_words
 from tests.data.strategies import ANY_TEXT, EVERY
@@ -73,6 +73,10 @@ def test_sameness_of_a_text_is_settled_in_one_step(text: str) -> None:
 
 
 @given(ANY_TEXT)
+@example("WWW.")
+@example("x https://")
+@example("www.example.org")
+@example("@north")
 @EVERY
 def test_sameness_of_words_implies_sameness(text: str) -> None:
     other = f"({text.upper()})"
