@@ -1,5 +1,6 @@
 """Start the page: `python app.py`. Host and port: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
 
+import logging
 import os
 import signal
 import sys
@@ -24,18 +25,26 @@ def main() -> None:
 
         logs.set_up(settings())
         logs.say_settings(settings())
-        signal.signal(signal.SIGTERM, _end)
         context = open_context()
+
+        def end(*_: object) -> None:
+            """Save the runs, and end at once.
+
+            Not as a program ends by itself: threads that compute, or import torch, would then be stopped within C++,
+            which aborts; and gradio's own way would leave the runs alone.
+            """
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            context.queue.close()
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, end)
         demo = build_demo(context)
         demo.launch(**launch_options(context), prevent_thread_lock=True)
     context.warm()  # only now: importing torch would hold up the first answer of the page
-    demo.block_thread()
-
-
-def _end(*_: object) -> None:
-    """End as at the end of a program, so that the runs are saved; gradio would end at once, and leave them alone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(0)
+    demo.block_thread()  # until Ctrl-C
+    end()
 
 
 if __name__ == "__main__":

@@ -229,7 +229,10 @@ def _until(condition: Any, seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
-def test_a_signal_ends_the_page_and_what_trains(tmp_path: Path, raw_config: RunConfig, tiny_csv_bytes: bytes) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_ends_the_page_and_what_trains(
+    tmp_path: Path, raw_config: RunConfig, tiny_csv_bytes: bytes, number: signal.Signals
+) -> None:
     with serving(tmp_path) as server:
         path = server.upload("tiny.csv", tiny_csv_bytes)
         file = {"path": path, "orig_name": "tiny.csv", "meta": {"_type": "gradio.FileData"}}
@@ -240,7 +243,7 @@ def test_a_signal_ends_the_page_and_what_trains(tmp_path: Path, raw_config: RunC
         run = _run_of(server)
         _until(lambda: run.status.phase == "training" and run.events()[0])
         assert server.get("/healthz").json()["queue"] == {"training": 1, "waiting": 0}
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(number)
         assert server.process.wait(60) == 0
         assert run.status.state != "running"
         with FileLock(run.path / "lease").acquire(timeout=0):
